@@ -1,0 +1,13 @@
+//! Every decision of Shoal. Nothing here knows a clock, a thread, a socket or a disk: state and the
+//! time come in as arguments, plans go out as data.
+
+pub mod check;
+pub mod dispatcher;
+pub mod liveness;
+pub mod model;
+pub mod orchestrator;
+pub mod plan;
+pub mod scheduler;
+pub mod seats;
+pub mod store;
+pub mod task;

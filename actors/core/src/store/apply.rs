@@ -1,0 +1,350 @@
+//! `apply`: the only way to change the state, and the same on every manager.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Command, Event, EventKind, Expect, ObjectId, State, Write};
+use crate::model::{
+    Meta, Node, NodeId, Service, ServiceId, ServiceSpec, Task, TaskId, TaskState, TaskStatus, Timestamp,
+};
+
+/// Why a command was refused. Nothing of it was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ApplyError {
+    /// The object has changed since it was read.
+    #[error("update out of sequence")]
+    OutOfSequence(ObjectId),
+    /// The object is not there.
+    #[error("{0:?} not found")]
+    NotFound(ObjectId),
+    /// The object is there already.
+    #[error("{0:?} exists already")]
+    Exists(ObjectId),
+    /// Another service has the name.
+    #[error("name conflicts with an existing object: service {0} already exists")]
+    NameTaken(String),
+    /// The proposer is no longer the leader that it was.
+    #[error("proposed under term {proposed}, committed under term {committed}")]
+    StaleTerm {
+        /// Term of the proposal.
+        proposed: u64,
+        /// Term of the entry.
+        committed: u64,
+    },
+    /// The node was removed from the cluster.
+    #[error("node {0} was removed from this cluster")]
+    NodeRemoved(NodeId),
+}
+
+/// What a command did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Applied {
+    /// The changes, in order.
+    pub events: Vec<Event>,
+}
+
+struct Applying<'a> {
+    state: &'a mut State,
+    index: u64,
+    at: Timestamp,
+    events: Vec<Event>,
+}
+
+impl State {
+    /// Apply a committed command: whole, or not at all.
+    ///
+    /// # Errors
+    /// The reason why nothing of it was applied; the state has then only moved its index.
+    pub fn apply(&mut self, index: u64, term: u64, command: Command) -> Result<Applied, ApplyError> {
+        self.applied = index;
+        if let Some(proposed) = command.term
+            && proposed != term
+        {
+            return Err(ApplyError::StaleTerm { proposed, committed: term });
+        }
+        for expect in &command.expects {
+            self.check(expect)?;
+        }
+        // Writes go to a clone (cheap: shared structure), which replaces the state only if all succeed.
+        let mut next = self.clone();
+        let mut applying = Applying {
+            state: &mut next,
+            index,
+            at: command.at,
+            events: Vec::with_capacity(command.writes.len()),
+        };
+        for write in command.writes {
+            applying.write(write)?;
+        }
+        let events = applying.events;
+        *self = next;
+        Ok(Applied { events })
+    }
+
+    /// An entry that carries no command (membership, blank) was committed.
+    pub fn skip(&mut self, index: u64) {
+        self.applied = index;
+    }
+
+    fn check(&self, expect: &Expect) -> Result<(), ApplyError> {
+        match expect {
+            Expect::SpecVersion(object, version) => match self.meta(*object) {
+                None => Err(ApplyError::NotFound(*object)),
+                Some(meta) if meta.spec_version != *version => Err(ApplyError::OutOfSequence(*object)),
+                Some(_) => Ok(()),
+            },
+            Expect::Revision(object, revision) => match self.meta(*object) {
+                None => Err(ApplyError::NotFound(*object)),
+                Some(meta) if meta.revision != *revision => Err(ApplyError::OutOfSequence(*object)),
+                Some(_) => Ok(()),
+            },
+            Expect::Exists(object) => self.meta(*object).map(|_| ()).ok_or(ApplyError::NotFound(*object)),
+            Expect::Absent(object) => match self.meta(*object) {
+                None => Ok(()),
+                Some(_) => Err(ApplyError::Exists(*object)),
+            },
+        }
+    }
+}
+
+impl Applying<'_> {
+    fn event(&mut self, object: ObjectId, kind: EventKind) {
+        self.events.push(Event { index: self.index, at: self.at, object, kind });
+    }
+
+    fn fresh(&self) -> Meta {
+        Meta { spec_version: self.index, revision: self.index, created_at: self.at, updated_at: self.at }
+    }
+
+    fn touch(&self, meta: &mut Meta, spec: bool) {
+        meta.revision = self.index;
+        meta.updated_at = self.at;
+        if spec {
+            meta.spec_version = self.index;
+        }
+    }
+
+    fn write(&mut self, write: Write) -> Result<(), ApplyError> {
+        match write {
+            Write::Cluster(mut cluster) => {
+                let kind = match &self.state.cluster {
+                    Some(old) => {
+                        cluster.meta = old.meta;
+                        self.touch(&mut cluster.meta, true);
+                        EventKind::SpecChanged
+                    }
+                    None => {
+                        cluster.meta = self.fresh();
+                        EventKind::Created
+                    }
+                };
+                self.state.cluster = Some(Arc::new(*cluster));
+                self.event(ObjectId::Cluster, kind);
+                Ok(())
+            }
+            Write::NodeCreate(node) => self.node_create(*node),
+            Write::NodeSpec(id, spec) => {
+                self.node_change(id, EventKind::SpecChanged, |node| node.spec = spec)
+            }
+            Write::NodeDescription(id, description) => {
+                self.node_change(id, EventKind::StatusChanged, |node| node.description = Some(description))
+            }
+            Write::NodeStatus(id, status) => {
+                self.node_change(id, EventKind::StatusChanged, |node| node.status = status)
+            }
+            Write::NodeRole(id, role) => {
+                self.node_change(id, EventKind::StatusChanged, |node| node.role = role)
+            }
+            Write::NodeManager(id, manager) => {
+                self.node_change(id, EventKind::StatusChanged, |node| node.manager = manager)
+            }
+            Write::NodeRemove(id) => {
+                self.state.nodes.remove(&id).ok_or(ApplyError::NotFound(ObjectId::Node(id)))?;
+                self.state.removed_nodes.insert(id, self.at);
+                self.event(ObjectId::Node(id), EventKind::Removed);
+                Ok(())
+            }
+            Write::ServiceCreate(service) => self.service_create(*service),
+            Write::ServiceSpec(id, spec) => self.service_spec(id, spec),
+            Write::ServiceUpdate(id, update) => {
+                let mut service = self.service(id)?;
+                let object = Arc::make_mut(&mut service);
+                object.update = update;
+                self.touch(&mut object.meta, false);
+                self.state.services.insert(id, service);
+                self.event(ObjectId::Service(id), EventKind::StatusChanged);
+                Ok(())
+            }
+            Write::ServiceRemove(id) => {
+                let service =
+                    self.state.services.remove(&id).ok_or(ApplyError::NotFound(ObjectId::Service(id)))?;
+                self.state.services_by_name.remove(&service.spec.name);
+                self.event(ObjectId::Service(id), EventKind::Removed);
+                Ok(())
+            }
+            Write::TaskCreate(task) => self.task_create(task),
+            Write::TaskAssign { id, node, ports, message, at } => {
+                self.task_assign(id, node, ports, message, at);
+                Ok(())
+            }
+            Write::TaskDesired(id, desired) => {
+                self.task_desired(id, desired);
+                Ok(())
+            }
+            Write::TaskStatus(id, status) => {
+                self.task_status(id, status);
+                Ok(())
+            }
+            Write::TaskRemove(id) => {
+                if let Some(task) = self.state.tasks.remove(&id) {
+                    self.state.unindex_task(&task);
+                    self.event(ObjectId::Task(id), EventKind::Removed);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn node_create(&mut self, mut node: Node) -> Result<(), ApplyError> {
+        if self.state.removed_nodes.contains_key(&node.id) {
+            return Err(ApplyError::NodeRemoved(node.id));
+        }
+        if self.state.nodes.contains_key(&node.id) {
+            return Err(ApplyError::Exists(ObjectId::Node(node.id)));
+        }
+        node.meta = self.fresh();
+        let id = node.id;
+        self.state.nodes.insert(id, Arc::new(node));
+        self.event(ObjectId::Node(id), EventKind::Created);
+        Ok(())
+    }
+
+    fn node_change(
+        &mut self,
+        id: NodeId,
+        kind: EventKind,
+        change: impl FnOnce(&mut Node),
+    ) -> Result<(), ApplyError> {
+        let mut node = self.state.nodes.get(&id).cloned().ok_or(ApplyError::NotFound(ObjectId::Node(id)))?;
+        let object = Arc::make_mut(&mut node);
+        change(object);
+        self.touch(&mut object.meta, kind == EventKind::SpecChanged);
+        self.state.nodes.insert(id, node);
+        self.event(ObjectId::Node(id), kind);
+        Ok(())
+    }
+
+    fn service(&self, id: ServiceId) -> Result<Arc<Service>, ApplyError> {
+        self.state.services.get(&id).cloned().ok_or(ApplyError::NotFound(ObjectId::Service(id)))
+    }
+
+    fn service_create(&mut self, mut service: Service) -> Result<(), ApplyError> {
+        let (id, name) = (service.id, service.spec.name.clone());
+        if self.state.services.contains_key(&id) {
+            return Err(ApplyError::Exists(ObjectId::Service(id)));
+        }
+        if self.state.services_by_name.contains_key(&name) {
+            return Err(ApplyError::NameTaken(name));
+        }
+        service.meta = self.fresh();
+        service.task_spec_version = self.index;
+        self.state.services_by_name.insert(name, id);
+        self.state.services.insert(id, Arc::new(service));
+        self.event(ObjectId::Service(id), EventKind::Created);
+        Ok(())
+    }
+
+    fn service_spec(&mut self, id: ServiceId, spec: ServiceSpec) -> Result<(), ApplyError> {
+        let mut service = self.service(id)?;
+        if service.spec.name != spec.name {
+            if self.state.services_by_name.contains_key(&spec.name) {
+                return Err(ApplyError::NameTaken(spec.name));
+            }
+            self.state.services_by_name.remove(&service.spec.name);
+            self.state.services_by_name.insert(spec.name.clone(), id);
+        }
+        let object = Arc::make_mut(&mut service);
+        if *object.spec.task != *spec.task || object.spec.endpoint != spec.endpoint {
+            object.task_spec_version = self.index;
+        }
+        object.previous_spec = Some(std::mem::replace(&mut object.spec, spec));
+        self.touch(&mut object.meta, true);
+        self.state.services.insert(id, service);
+        self.event(ObjectId::Service(id), EventKind::SpecChanged);
+        Ok(())
+    }
+
+    fn task_create(&mut self, mut task: Arc<Task>) -> Result<(), ApplyError> {
+        let id = task.id;
+        if self.state.tasks.contains_key(&id) {
+            return Err(ApplyError::Exists(ObjectId::Task(id)));
+        }
+        let object = Arc::make_mut(&mut task);
+        object.meta = self.fresh();
+        // The log holds a copy of the spec for each task: share the service's again.
+        if let Some(service) = self.state.services.get(&object.service_id)
+            && *service.spec.task == *object.spec
+        {
+            object.spec = Arc::clone(&service.spec.task);
+        }
+        self.state.index_task(&task);
+        self.state.tasks.insert(id, task);
+        self.event(ObjectId::Task(id), EventKind::Created);
+        Ok(())
+    }
+
+    fn put_task(&mut self, mut task: Arc<Task>, kind: EventKind) {
+        let id = task.id;
+        let object = Arc::make_mut(&mut task);
+        self.touch(&mut object.meta, kind == EventKind::SpecChanged);
+        self.state.tasks.insert(id, task);
+        self.event(ObjectId::Task(id), kind);
+    }
+
+    fn task_assign(
+        &mut self,
+        id: TaskId,
+        node: NodeId,
+        ports: Vec<crate::model::PortConfig>,
+        message: String,
+        at: Timestamp,
+    ) {
+        let Some(mut task) = self.state.tasks.get(&id).cloned() else { return };
+        let waits = task.status.state <= TaskState::Pending && task.is_live();
+        let placeable = task.node_id.is_none() || task.node_id == Some(node);
+        if !(waits && placeable && self.state.nodes.contains_key(&node)) {
+            return;
+        }
+        self.state.unindex_task(&task);
+        let object = Arc::make_mut(&mut task);
+        object.node_id = Some(node);
+        object.ports = ports;
+        object.status = TaskStatus { state: TaskState::Assigned, at, message, ..TaskStatus::default() };
+        self.state.index_task(&task);
+        self.put_task(task, EventKind::SpecChanged);
+    }
+
+    fn task_desired(&mut self, id: TaskId, desired: TaskState) {
+        let Some(mut task) = self.state.tasks.get(&id).cloned() else { return };
+        if desired <= task.desired {
+            return;
+        }
+        Arc::make_mut(&mut task).desired = desired;
+        self.put_task(task, EventKind::SpecChanged);
+    }
+
+    fn task_status(&mut self, id: TaskId, status: TaskStatus) {
+        let Some(mut task) = self.state.tasks.get(&id).cloned() else { return };
+        let current = &task.status;
+        if status.state < current.state
+            || (status.state == current.state && (current.state.is_terminal() || *current == status))
+        {
+            return;
+        }
+        let object = Arc::make_mut(&mut task);
+        let container = status.container.clone().or_else(|| object.status.container.take());
+        object.status = TaskStatus { container, ..status };
+        self.put_task(task, EventKind::StatusChanged);
+    }
+}

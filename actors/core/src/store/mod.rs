@@ -1,0 +1,12 @@
+//! The replicated state: what it holds, how a command changes it, what can be asked of it.
+
+mod apply;
+mod command;
+mod query;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use apply::{Applied, ApplyError};
+pub use command::{Command, Expect, ObjectId, Write};
+pub use state::{Event, EventKind, State};
