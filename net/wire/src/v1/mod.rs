@@ -1,0 +1,9 @@
+//! Version 1 of every message. Enum variants are only ever appended.
+
+mod control;
+mod dispatch;
+mod join;
+
+pub use control::{Outcome, ProposeRequest, ProposeResponse, ReadIndexResponse, SeatRequest, SeatResponse};
+pub use dispatch::{Assignments, FromNode, ManagerAddr, SessionReply, SessionRequest, TaskReport, ToNode};
+pub use join::{Hello, JoinRefusal, JoinRequest, JoinResponse, Joined, RenewRequest};

@@ -1,0 +1,309 @@
+//! Golden bytes: what version 1 looks like on the wire and on disk. A change of the model that changes them
+//! breaks running clusters: give `v1` a copy of the old shape instead, with conversions.
+//!
+//! `GOLDEN=write cargo test -p shoal-wire --test golden` writes the file anew, for messages that were added.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shoal_core::model::*;
+use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
+use shoal_wire::codec;
+use shoal_wire::v1::*;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1.txt");
+
+fn node(id: u128) -> NodeId {
+    NodeId::from_u128(id)
+}
+
+fn labels() -> BTreeMap<String, String> {
+    BTreeMap::from([("zone".into(), "eu".into())])
+}
+
+fn resources(n: u64) -> Resources {
+    Resources { nano_cpus: n, memory_bytes: n + 1, pids: n + 2, generic: BTreeMap::from([("gpu".into(), n)]) }
+}
+
+fn task_spec() -> TaskSpec {
+    TaskSpec {
+        container: ContainerSpec {
+            image: "web:1".into(),
+            labels: labels(),
+            command: vec!["/web".into()],
+            args: vec!["-v".into()],
+            hostname: "h".into(),
+            env: vec!["A=1".into()],
+            dir: "/srv".into(),
+            user: "1:2".into(),
+            groups: vec!["3".into()],
+            init: Some(true),
+            tty: true,
+            open_stdin: false,
+            read_only: true,
+            stop_signal: "SIGINT".into(),
+            stop_grace_period: Some(Duration::from_millis(1500)),
+            mounts: vec![Mount {
+                kind: MountKind::Volume,
+                source: "data".into(),
+                target: "/data".into(),
+                read_only: false,
+                propagation: Some("rprivate".into()),
+                no_copy: true,
+                volume_labels: labels(),
+                volume_driver: Some(("local".into(), labels())),
+                tmpfs_size_bytes: 4096,
+                tmpfs_mode: 0o700,
+            }],
+            hosts: vec!["10.0.0.9 db".into()],
+            dns_nameservers: vec!["10.0.0.53".into()],
+            dns_search: vec!["local".into()],
+            dns_options: vec!["ndots:1".into()],
+            healthcheck: Some(HealthConfig {
+                test: vec!["CMD".into(), "true".into()],
+                interval: Duration::from_secs(5),
+                timeout: Duration::from_secs(1),
+                start_period: Duration::from_secs(2),
+                retries: 3,
+            }),
+            sysctls: labels(),
+            cap_add: vec!["NET_ADMIN".into()],
+            cap_drop: vec!["ALL".into()],
+            ulimits: vec![Ulimit { name: "nofile".into(), soft: 1, hard: 2 }],
+            registry_auth: Some(RegistryAuth(Secret(vec![1, 2, 3]))),
+        },
+        resources: ResourceRequirements { limits: resources(10), reservations: resources(20) },
+        restart: RestartPolicy {
+            condition: RestartCondition::OnFailure,
+            delay: Duration::from_secs(1),
+            max_attempts: 4,
+            window: Duration::from_secs(60),
+        },
+        placement: Placement {
+            constraints: vec!["node.labels.zone!=us".parse().unwrap()],
+            preferences: vec![Preference { spread: "node.labels.zone".into() }],
+            max_replicas: 2,
+            platforms: vec![Platform { os: "linux".into(), architecture: "amd64".into() }],
+        },
+        log_driver: Some(LogDriver { name: "json-file".into(), options: labels() }),
+        force_update: 7,
+    }
+}
+
+fn port() -> PortConfig {
+    PortConfig {
+        name: "http".into(),
+        protocol: Protocol::Udp,
+        target_port: 80,
+        published_port: 8080,
+        mode: PortMode::Host,
+    }
+}
+
+fn task() -> Task {
+    Task {
+        meta: Meta::default(),
+        id: TaskId::from_u128(5),
+        service_id: ServiceId::from_u128(6),
+        service_name: "web".into(),
+        slot: Slot::Replica(3),
+        node_id: Some(node(2)),
+        spec: Arc::new(task_spec()),
+        spec_version: 9,
+        ports: vec![port()],
+        desired: TaskState::Running,
+        start_after: Some(Timestamp(77)),
+        status: TaskStatus {
+            state: TaskState::Starting,
+            at: Timestamp(78),
+            message: "starting".into(),
+            error: "none".into(),
+            container: Some(ContainerStatus {
+                container_id: "c1".into(),
+                pid: Some(42),
+                exit_code: Some(-1),
+                oom_killed: true,
+            }),
+        },
+    }
+}
+
+fn service() -> Service {
+    Service {
+        meta: Meta::default(),
+        id: ServiceId::from_u128(6),
+        spec: ServiceSpec {
+            name: "web".into(),
+            labels: labels(),
+            mode: ServiceMode::Replicated { replicas: 3 },
+            task: Arc::new(task_spec()),
+            update: Some(UpdateConfig::default()),
+            rollback: None,
+            endpoint: EndpointSpec { mode: EndpointMode::Dnsrr, ports: vec![port()] },
+        },
+        previous_spec: None,
+        task_spec_version: 0,
+        update: Some(UpdateStatus {
+            state: UpdateState::Updating,
+            started_at: Timestamp(1),
+            completed_at: Some(Timestamp(2)),
+            message: "m".into(),
+        }),
+    }
+}
+
+fn description() -> NodeDescription {
+    NodeDescription {
+        hostname: "h2".into(),
+        platform: Platform { os: "linux".into(), architecture: "x86_64".into() },
+        resources: resources(30),
+        engine: EngineInfo {
+            version: "20.10".into(),
+            labels: labels(),
+            plugins: vec![("Volume".into(), "local".into())],
+        },
+        addr: "10.0.0.2:2377".into(),
+    }
+}
+
+fn cluster() -> Cluster {
+    Cluster {
+        meta: Meta::default(),
+        id: ClusterId::from_u128(1),
+        spec: ClusterSpec::default(),
+        root_ca: RootCa { cert_der: vec![1], key_der: Secret(vec![2]) },
+        tokens: JoinTokens { worker: "w".into(), manager: "m".into() },
+    }
+}
+
+/// A command with every kind of write.
+fn command() -> Command {
+    let object = Node { id: node(2), description: Some(description()), ..Node::default() };
+    Command {
+        term: Some(3),
+        at: Timestamp(1000),
+        expects: vec![Expect::Absent(ObjectId::Cluster), Expect::Absent(ObjectId::Node(node(2)))],
+        writes: vec![
+            Write::Cluster(Box::new(cluster())),
+            Write::NodeCreate(Box::new(object)),
+            Write::NodeSpec(node(2), NodeSpec { labels: labels(), ..NodeSpec::default() }),
+            Write::NodeDescription(node(2), description()),
+            Write::NodeStatus(
+                node(2),
+                NodeStatus { state: NodeState::Ready, message: "m".into(), since: Timestamp(4) },
+            ),
+            Write::NodeRole(node(2), Role::Manager),
+            Write::NodeManager(node(2), Some(ManagerStatus { addr: "10.0.0.2:2377".into() })),
+            Write::ServiceCreate(Box::new(service())),
+            Write::ServiceSpec(ServiceId::from_u128(6), service().spec),
+            Write::ServiceUpdate(ServiceId::from_u128(6), None),
+            Write::TaskCreate(Arc::new(task())),
+            Write::TaskAssign {
+                id: TaskId::from_u128(5),
+                node: node(2),
+                ports: vec![port()],
+                message: "m".into(),
+                at: Timestamp(5),
+            },
+            Write::TaskDesired(TaskId::from_u128(5), TaskState::Shutdown),
+            Write::TaskStatus(TaskId::from_u128(5), task().status),
+        ],
+    }
+}
+
+/// The command above, and one that removes what it made.
+fn state() -> State {
+    let mut state = State::default();
+    state.apply(1, 3, command()).unwrap();
+    let removals = vec![
+        Write::NodeCreate(Box::new(Node { id: node(9), ..Node::default() })),
+        Write::NodeRemove(node(9)),
+    ];
+    state.apply(2, 3, Command { writes: removals, ..Command::default() }).unwrap();
+    state
+}
+
+fn samples() -> Vec<(&'static str, Vec<u8>)> {
+    let managers = vec![ManagerAddr { node_id: node(1), addr: "10.0.0.1:2377".into() }];
+    let joined = Joined {
+        cluster_id: ClusterId::from_u128(1),
+        node_id: node(2),
+        role: Role::Worker,
+        cert_der: vec![1],
+        ca_der: vec![2],
+        managers: managers.clone(),
+    };
+    let removes = Command {
+        writes: vec![
+            Write::TaskRemove(TaskId::from_u128(5)),
+            Write::ServiceRemove(ServiceId::from_u128(6)),
+            Write::NodeRemove(node(2)),
+        ],
+        ..Command::default()
+    };
+    let reports = FromNode::Reports {
+        number: 4,
+        reports: vec![TaskReport { task_id: TaskId::from_u128(5), status: task().status }],
+    };
+    let cluster = ToNode::Cluster { managers: managers.clone(), role: Role::Manager, removed: vec![node(9)] };
+    let complete = Assignments::Complete { sequence: 1, tasks: vec![Arc::new(task())] };
+    let incremental =
+        Assignments::Incremental { sequence: 2, changed: vec![], removed: vec![TaskId::from_u128(5)] };
+    vec![
+        ("hello", bytes(&Hello { node_id: Some(node(2)), minor: 0 })),
+        ("join response", bytes(&JoinResponse::Ok(joined))),
+        ("join refusal", bytes(&JoinResponse::Err(JoinRefusal::TooMany))),
+        ("renew request", bytes(&RenewRequest { csr_der: vec![1, 2] })),
+        ("propose request", bytes(&ProposeRequest { id: 11, command: command() })),
+        ("propose removals", bytes(&ProposeRequest { id: 12, command: removes })),
+        ("propose response", bytes(&ProposeResponse::Refused(ApplyError::NameTaken("web".into())))),
+        ("seat request", bytes(&SeatRequest { node_id: node(2), addr: "10.0.0.2:2377".into() })),
+        ("session request", bytes(&SessionRequest { description: description(), incarnation: 3 })),
+        ("session open", bytes(&ToNode::Reply(SessionReply::Open { session: 1, heartbeat_ms: 300 }))),
+        ("beat answered", bytes(&ToNode::Beat(8))),
+        ("assignments complete", bytes(&ToNode::Assignments(complete))),
+        ("assignments incremental", bytes(&ToNode::Assignments(incremental))),
+        ("cluster", bytes(&cluster)),
+        ("acknowledged", bytes(&ToNode::Acknowledged(4))),
+        ("closed", bytes(&ToNode::Closed(managers.first().cloned()))),
+        ("beat", bytes(&FromNode::Beat(8))),
+        ("reports", bytes(&reports)),
+        ("described", bytes(&FromNode::Described(description()))),
+        ("leaving", bytes(&FromNode::Leaving)),
+        ("state", bytes(&state())),
+    ]
+}
+
+fn bytes<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    codec::encode(value).unwrap()
+}
+
+#[test]
+fn every_message_and_record_has_the_bytes_that_it_always_had() {
+    let mut text = String::new();
+    for (name, bytes) in samples() {
+        let hex = bytes.iter().fold(String::new(), |mut hex, b| {
+            let _ = write!(hex, "{b:02x}");
+            hex
+        });
+        let _ = writeln!(text, "{name}: {hex}");
+    }
+    if std::env::var("GOLDEN").is_ok_and(|v| v == "write") {
+        std::fs::create_dir_all(std::path::Path::new(FILE).parent().unwrap()).unwrap();
+        std::fs::write(FILE, &text).unwrap();
+    }
+    let known = std::fs::read_to_string(FILE).unwrap();
+    for (now, known) in text.lines().zip(known.lines()) {
+        assert_eq!(now, known, "the shape of version 1 changed");
+    }
+    assert_eq!(text.lines().count(), known.lines().count());
+}
+
+#[test]
+fn a_state_reads_back_from_its_golden_bytes() {
+    let state = state();
+    assert_eq!(codec::decode_record::<State>(&bytes(&state)).unwrap(), state);
+}
