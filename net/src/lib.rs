@@ -1,0 +1,21 @@
+//! Everything between nodes: one UDP port, QUIC with mutual TLS, a connection for each peer and protocol.
+//!
+//! What the messages mean is not known here; who may send which is, in [`access`].
+
+pub mod access;
+pub mod ca;
+mod endpoint;
+mod frame;
+pub mod gossip;
+pub mod identity;
+mod pool;
+mod server;
+mod stats;
+pub mod task;
+mod tls;
+
+pub use endpoint::{BindError, CallError, Endpoint, EndpointConfig, Peer, bind_udp};
+pub use frame::{Frame, FrameError, FrameReceiver, FrameSender};
+pub use identity::Identity;
+pub use server::{Caller, Handler, Refusal};
+pub use stats::Stats;
