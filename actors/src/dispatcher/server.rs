@@ -1,0 +1,542 @@
+//! The dispatcher: keeps the sessions of all nodes while this manager leads, tells who is down, hands out
+//! assignments, and commits what the nodes report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use shoal_core::dispatcher::{self as rules, AssignmentSet, Reports};
+use shoal_core::liveness::{Detector, DetectorConfig, Evidence, Verdict};
+use shoal_core::model::{NodeDescription, NodeId, NodeState, NodeStatus, TaskId, Timestamp};
+use shoal_core::store::{Command, EventKind, ObjectId, State, Write};
+use shoal_net::gossip::Membership;
+use shoal_wire::v1::{Assignments, FromNode, ManagerAddr, SessionReply, SessionRequest, ToNode};
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::directory::Directory;
+use crate::leader::{Committed, Halt, Lead};
+use crate::metric_definitions::DispatcherMetrics;
+use crate::raft::RaftHandle;
+
+/// How often the detector is asked.
+const TICK: Duration = Duration::from_millis(100);
+/// Reports that may wait to be committed; past that the node is told nothing and sends them again.
+const REPORTS_WAITING_MAX: usize = 200_000;
+/// Status writes in one command.
+const REPORTS_COMMAND_MAX: usize = 1_000;
+
+/// What the dispatcher needs.
+pub struct DispatcherParts {
+    /// Consensus.
+    pub raft: RaftHandle,
+    /// Wall clock.
+    pub clock: Clock,
+    /// Gossip.
+    pub membership: Arc<dyn Membership>,
+    /// Address book.
+    pub directory: Directory,
+    /// This node.
+    pub node_id: NodeId,
+    /// Figures.
+    pub metrics: DispatcherMetrics,
+}
+
+struct Session {
+    id: u64,
+    incarnation: u64,
+    outbox: mpsc::Sender<ToNode>,
+    sent: AssignmentSet,
+}
+
+#[derive(Default)]
+struct Waiting {
+    reports: Reports,
+    acks: Vec<(NodeId, u64, u64)>,
+    node_writes: BTreeMap<NodeId, Vec<Write>>,
+}
+
+struct Leading {
+    term: u64,
+    generation: u64,
+    detector: Detector,
+    sessions: BTreeMap<NodeId, Session>,
+    /// Which node holds which task, so that a removed task's node is known.
+    holders: BTreeMap<TaskId, NodeId>,
+    waiting: Waiting,
+    busy: bool,
+    next_tick: tokio::time::Instant,
+    /// What the nodes were last told of the cluster.
+    cluster: (Vec<ManagerAddr>, Vec<NodeId>),
+    /// State changes on their way, so that they are not proposed twice.
+    stated: BTreeMap<NodeId, NodeState>,
+}
+
+/// The dispatcher. Idle until it leads.
+pub struct DispatcherActor {
+    parts: DispatcherParts,
+    leading: Option<Leading>,
+    counter: u64,
+}
+
+impl DispatcherActor {
+    /// An idle dispatcher.
+    #[must_use]
+    pub fn new(parts: DispatcherParts) -> Self {
+        Self { parts, leading: None, counter: 0 }
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.parts.clock)()
+    }
+
+    fn heartbeat(&self, state: &State) -> Duration {
+        state.cluster().map_or(Duration::from_millis(300), |c| c.spec.dispatcher.heartbeat_period)
+    }
+
+    fn hint(&self) -> Option<ManagerAddr> {
+        let leader = self.parts.raft.leadership().borrow().leader?;
+        let addr = self.parts.directory.addr_of(leader)?;
+        (leader != self.parts.node_id).then(|| ManagerAddr { node_id: leader, addr: addr.to_string() })
+    }
+
+    fn cluster_news(state: &State) -> (Vec<ManagerAddr>, Vec<NodeId>) {
+        let managers = state
+            .nodes()
+            .filter_map(|node| {
+                Some(ManagerAddr { node_id: node.id, addr: node.manager.as_ref()?.addr.clone() })
+            })
+            .collect();
+        (managers, state.removed_nodes().map(|(id, _)| id).collect())
+    }
+
+    fn open(&mut self, request: OpenSession, ctx: &mut Context<Self>) -> SessionReply {
+        let OpenSession { node, request: SessionRequest { description, incarnation }, outbox } = request;
+        let state = self.parts.raft.state();
+        let now = self.now();
+        if state.is_removed(node) {
+            return SessionReply::Removed;
+        }
+        let (heartbeat, hint) = (self.heartbeat(&state), self.hint());
+        let Some(leading) = &mut self.leading else { return SessionReply::Elsewhere(hint) };
+        let Some(known) = state.node(node) else { return SessionReply::Elsewhere(None) };
+        if leading.sessions.get(&node).is_some_and(|old| old.incarnation > incarnation) {
+            return SessionReply::Elsewhere(None);
+        }
+        self.counter += 1;
+        let id = self.counter;
+        leading.detector.heard(node, now);
+        leading.describe(&state, node, description);
+        leading.set_state(node, known.status.state, NodeState::Ready, "session open", now);
+        let role = known.spec.role;
+        leading.sessions.insert(node, Session { id, incarnation, outbox, sent: AssignmentSet::new(node) });
+        self.parts.metrics.sessions.set(leading.sessions.len() as i64);
+        let (managers, removed) = leading.cluster.clone();
+        let generation = leading.generation;
+        // The reply goes first: what follows it is sent once this handler has returned.
+        ctx.run_later(Duration::ZERO, move |actor, ctx| {
+            if actor.leading.as_ref().is_some_and(|l| l.generation == generation) {
+                actor.tell(node, ToNode::Cluster { managers, role, removed });
+                actor.assign(&BTreeSet::from([node]));
+                actor.flush(ctx);
+            }
+        });
+        let heartbeat_ms = u64::try_from(heartbeat.as_millis()).unwrap_or(300);
+        SessionReply::Open { session: id, heartbeat_ms }
+    }
+
+    fn tell(&mut self, node: NodeId, message: ToNode) {
+        let Some(leading) = &mut self.leading else { return };
+        let Some(session) = leading.sessions.get(&node) else { return };
+        if session.outbox.try_send(message).is_err() {
+            // Slow or gone: it begins anew, with everything.
+            tracing::info!(%node, "session closed: the node does not keep up");
+            leading.sessions.remove(&node);
+            self.parts.metrics.sessions.set(leading.sessions.len() as i64);
+        }
+    }
+
+    /// Send these nodes what changed of their tasks, in as many messages as it takes.
+    fn assign(&mut self, nodes: &BTreeSet<NodeId>) {
+        let state = self.parts.raft.state();
+        for node in nodes {
+            while let Some(message) = self.next_assignments(&state, *node) {
+                self.parts.metrics.assignments.inc();
+                self.tell(*node, ToNode::Assignments(message));
+            }
+        }
+    }
+
+    fn next_assignments(&mut self, state: &State, node: NodeId) -> Option<Assignments> {
+        let leading = self.leading.as_mut()?;
+        match leading.sessions.get_mut(&node)?.sent.next(state)? {
+            rules::Assignments::Complete { sequence, tasks } => {
+                leading.holders.extend(tasks.iter().map(|t| (t.id, node)));
+                Some(Assignments::Complete { sequence, tasks })
+            }
+            rules::Assignments::Incremental { sequence, changed, removed } => {
+                leading.holders.extend(changed.iter().map(|t| (t.id, node)));
+                for id in &removed {
+                    leading.holders.remove(id);
+                }
+                Some(Assignments::Incremental { sequence, changed, removed })
+            }
+        }
+    }
+
+    fn heard(&mut self, heard: Heard, ctx: &mut Context<Self>) {
+        let Heard { node, session, message } = heard;
+        let now = self.now();
+        let state = self.parts.raft.state();
+        let Some(leading) = &mut self.leading else { return };
+        if leading.sessions.get(&node).is_none_or(|s| s.id != session) {
+            return;
+        }
+        leading.detector.heard(node, now);
+        match message {
+            FromNode::Beat(number) => {
+                self.parts.metrics.heartbeats.inc();
+                if let Some(known) = state.node(node) {
+                    leading.set_state(node, known.status.state, NodeState::Ready, "", now);
+                }
+                self.tell(node, ToNode::Beat(number));
+            }
+            FromNode::Described(description) => leading.describe(&state, node, description),
+            FromNode::Reports { number, reports } => {
+                if leading.waiting.reports.len() + reports.len() > REPORTS_WAITING_MAX {
+                    self.parts.metrics.reports_dropped.inc_by(reports.len() as u64);
+                    return;
+                }
+                self.parts.metrics.reports.inc_by(reports.len() as u64);
+                for report in reports {
+                    if let Err(refusal) =
+                        leading.waiting.reports.take(&state, node, report.task_id, report.status)
+                    {
+                        tracing::debug!(%node, %refusal, "report not taken");
+                    }
+                }
+                leading.waiting.acks.push((node, session, number));
+            }
+            FromNode::Leaving => {
+                leading.sessions.remove(&node);
+                self.parts.metrics.sessions.set(leading.sessions.len() as i64);
+            }
+        }
+        self.flush(ctx);
+    }
+
+    /// Commit what waits. One proposal round at a time: the next batch gathers meanwhile.
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        let now = self.now();
+        let state = self.parts.raft.state();
+        let Some(leading) = &mut self.leading else { return };
+        if leading.busy || leading.waiting.is_empty() {
+            return;
+        }
+        leading.busy = true;
+        let mut waiting = std::mem::take(&mut leading.waiting);
+        let (term, generation) = (leading.term, leading.generation);
+        let commands = waiting.commands(&state, term, now);
+        let raft = self.parts.raft.clone();
+        let work = async move {
+            let results = futures_util::future::join_all(commands.into_iter().map(|c| raft.propose(c))).await;
+            results.into_iter().find_map(Result::err)
+        };
+        let acks = waiting.acks;
+        ctx.spawn(work.into_actor(self).map(move |error, actor, ctx| {
+            let Some(leading) = actor.leading.as_mut().filter(|l| l.generation == generation) else { return };
+            leading.busy = false;
+            leading.stated.clear();
+            if let Some(error) = error {
+                // Not acknowledged: the nodes send their reports again in a new session.
+                tracing::debug!(%error, "reports not committed");
+                for (node, session, _) in acks {
+                    if leading.sessions.get(&node).is_some_and(|s| s.id == session) {
+                        leading.sessions.remove(&node);
+                    }
+                }
+            } else {
+                for (node, session, number) in acks {
+                    let current = actor.leading.as_ref().and_then(|l| l.sessions.get(&node));
+                    if current.is_some_and(|s| s.id == session) {
+                        actor.tell(node, ToNode::Acknowledged(number));
+                    }
+                }
+            }
+            actor.flush(ctx);
+        }));
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        let now = self.now();
+        let state = self.parts.raft.state();
+        let members = self.parts.membership.view();
+        let Some(leading) = &mut self.leading else { return };
+        let at = tokio::time::Instant::now();
+        leading.detector.on_tick(now, at.saturating_duration_since(leading.next_tick));
+        leading.next_tick = at + TICK;
+        leading.gather_evidence(&state, &members, self.parts.node_id, now);
+        for (node, verdict, reason) in leading.detector.decide(now) {
+            let Some(known) = state.node(node) else { continue };
+            let wanted = match verdict {
+                Verdict::Up => continue,
+                Verdict::Unreachable => NodeState::Disconnected,
+                Verdict::Down => NodeState::Down,
+            };
+            if wanted == NodeState::Down && leading.sessions.remove(&node).is_some() {
+                self.parts.metrics.sessions.set(leading.sessions.len() as i64);
+            }
+            if known.status.state != wanted {
+                tracing::warn!(%node, name = known.name(), ?wanted, reason, "node is not heard");
+                self.parts.metrics.declared_down.inc();
+            }
+            leading.set_state(node, known.status.state, wanted, &reason, now);
+        }
+        self.flush(ctx);
+        let generation = leading_generation(self);
+        ctx.run_later(TICK, move |actor, ctx| {
+            if leading_generation(actor) == generation {
+                actor.tick(ctx);
+            }
+        });
+    }
+
+    /// Tell every node when managers, its role or the removed nodes changed.
+    fn tell_news(&mut self, state: &State, changed: &BTreeSet<NodeId>) {
+        let news = Self::cluster_news(state);
+        let Some(leading) = &mut self.leading else { return };
+        let all = leading.cluster != news;
+        leading.cluster.clone_from(&news);
+        let nodes: Vec<_> =
+            leading.sessions.keys().filter(|id| all || changed.contains(id)).copied().collect();
+        for node in nodes {
+            if state.is_removed(node) {
+                self.tell(node, ToNode::Reply(SessionReply::Removed));
+                if let Some(leading) = &mut self.leading {
+                    leading.sessions.remove(&node);
+                }
+                continue;
+            }
+            let Some(known) = state.node(node) else { continue };
+            let (managers, removed) = news.clone();
+            self.tell(node, ToNode::Cluster { managers, role: known.spec.role, removed });
+        }
+    }
+}
+
+fn leading_generation(actor: &DispatcherActor) -> Option<u64> {
+    actor.leading.as_ref().map(|l| l.generation)
+}
+
+impl Leading {
+    fn describe(&mut self, state: &State, node: NodeId, description: NodeDescription) {
+        if state.node(node).is_some_and(|known| known.description.as_ref() != Some(&description)) {
+            self.waiting.node_writes.entry(node).or_default().push(Write::NodeDescription(node, description));
+        }
+    }
+
+    fn set_state(&mut self, node: NodeId, known: NodeState, wanted: NodeState, message: &str, at: Timestamp) {
+        if self.stated.get(&node).copied().unwrap_or(known) == wanted {
+            return;
+        }
+        self.stated.insert(node, wanted);
+        let status = NodeStatus { state: wanted, message: message.to_owned(), since: at };
+        self.waiting.node_writes.entry(node).or_default().push(Write::NodeStatus(node, status));
+    }
+
+    fn gather_evidence(
+        &mut self,
+        state: &State,
+        members: &[shoal_net::gossip::Member],
+        me: NodeId,
+        now: Timestamp,
+    ) {
+        let live: Vec<_> = members.iter().filter(|m| m.alive && m.node_id != me).collect();
+        for node in state.nodes() {
+            let gossip_alive = node.id == me || members.iter().any(|m| m.node_id == node.id && m.alive);
+            let (mut asked, mut hearing) = (0, 0);
+            if !gossip_alive || self.detector.is_silent(node.id, now) {
+                let name = node.id.to_string();
+                for peer in live.iter().filter(|m| m.node_id != node.id) {
+                    asked += 1;
+                    let suspects = peer.values.get("suspects").map_or("", String::as_str);
+                    if !suspects.split(',').any(|s| s == name) {
+                        hearing += 1;
+                    }
+                }
+            }
+            let evidence = Evidence { gossip_alive, peers_hearing: hearing, peers_asked: asked };
+            self.detector.evidence(node.id, evidence);
+        }
+        let gone: Vec<_> = self.detector.nodes().filter(|id| state.node(*id).is_none()).collect();
+        for id in gone {
+            self.detector.forget(id);
+        }
+    }
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.reports.is_empty() && self.acks.is_empty() && self.node_writes.is_empty()
+    }
+
+    fn commands(&mut self, state: &State, term: u64, at: Timestamp) -> Vec<Command> {
+        let command = |writes| Command { term: Some(term), at, expects: Vec::new(), writes };
+        let mut commands: Vec<Command> = self
+            .node_writes
+            .iter()
+            .filter(|(node, _)| state.node(**node).is_some())
+            .map(|(_, writes)| command(writes.clone()))
+            .collect();
+        loop {
+            let writes = self.reports.drain(state, REPORTS_COMMAND_MAX);
+            if writes.is_empty() {
+                return commands;
+            }
+            commands.push(command(writes));
+        }
+    }
+}
+
+impl Actor for DispatcherActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(4096);
+    }
+}
+
+impl Handler<Lead> for DispatcherActor {
+    type Result = ();
+
+    fn handle(&mut self, Lead(term): Lead, ctx: &mut Context<Self>) {
+        if self.leading.take().is_some() {
+            self.parts.metrics.sessions.set(0);
+        }
+        let Some(term) = term else { return };
+        self.counter += 1;
+        let (state, now) = (self.parts.raft.state(), self.now());
+        let mut detector = Detector::new(DetectorConfig::for_heartbeat(self.heartbeat(&state)));
+        for node in state.nodes().filter(|n| n.status.state != NodeState::Down) {
+            detector.expect(node.id, now);
+        }
+        self.leading = Some(Leading {
+            term,
+            generation: self.counter,
+            detector,
+            sessions: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            waiting: Waiting::default(),
+            busy: false,
+            next_tick: tokio::time::Instant::now(),
+            cluster: Self::cluster_news(&state),
+            stated: BTreeMap::new(),
+        });
+        self.tick(ctx);
+    }
+}
+
+impl Handler<Halt> for DispatcherActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Halt, ctx: &mut Context<Self>) {
+        self.leading = None;
+        ctx.stop();
+    }
+}
+
+impl Handler<Committed> for DispatcherActor {
+    type Result = ();
+
+    fn handle(&mut self, committed: Committed, ctx: &mut Context<Self>) {
+        let Some(leading) = &self.leading else { return };
+        let state = self.parts.raft.state();
+        let mut tasks_of: BTreeSet<NodeId> = BTreeSet::new();
+        let mut changed: BTreeSet<NodeId> = BTreeSet::new();
+        let mut cluster = false;
+        match committed {
+            Committed::Missed => {
+                tasks_of.extend(leading.sessions.keys());
+                changed.extend(leading.sessions.keys());
+                cluster = true;
+            }
+            Committed::Events(events) => {
+                for event in events.iter() {
+                    match event.object {
+                        ObjectId::Task(id) => {
+                            tasks_of.extend(state.task(id).and_then(|t| t.node_id));
+                            tasks_of.extend(leading.holders.get(&id));
+                        }
+                        ObjectId::Node(id) => {
+                            cluster = true;
+                            if event.kind != EventKind::StatusChanged {
+                                changed.insert(id);
+                            }
+                        }
+                        ObjectId::Cluster | ObjectId::Service(_) => {}
+                    }
+                }
+            }
+        }
+        if cluster {
+            self.tell_news(&state, &changed);
+        }
+        self.assign(&tasks_of);
+        self.flush(ctx);
+    }
+}
+
+/// A node asks for a session.
+#[derive(Message)]
+#[rtype(result = "SessionReply")]
+pub(super) struct OpenSession {
+    pub(super) node: NodeId,
+    pub(super) request: SessionRequest,
+    pub(super) outbox: mpsc::Sender<ToNode>,
+}
+
+impl Handler<OpenSession> for DispatcherActor {
+    type Result = MessageResult<OpenSession>;
+
+    fn handle(&mut self, request: OpenSession, ctx: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.open(request, ctx))
+    }
+}
+
+/// A node said something in its session.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Heard {
+    pub(super) node: NodeId,
+    pub(super) session: u64,
+    pub(super) message: FromNode,
+}
+
+impl Handler<Heard> for DispatcherActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Heard, ctx: &mut Context<Self>) {
+        self.heard(message, ctx);
+    }
+}
+
+/// A session's stream has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SessionGone {
+    pub(super) node: NodeId,
+    pub(super) session: u64,
+}
+
+impl Handler<SessionGone> for DispatcherActor {
+    type Result = ();
+
+    fn handle(&mut self, SessionGone { node, session }: SessionGone, _: &mut Context<Self>) {
+        let Some(leading) = &mut self.leading else { return };
+        if leading.sessions.get(&node).is_some_and(|s| s.id == session) {
+            leading.sessions.remove(&node);
+            self.parts.metrics.sessions.set(leading.sessions.len() as i64);
+        }
+    }
+}

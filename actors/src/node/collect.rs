@@ -1,0 +1,215 @@
+//! Figures that are read when they are asked for: raft, store, tasks, gossip, transport, process.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use shoal_core::model::{NodeState, TaskState};
+use shoal_core::store::State;
+
+use super::{Inner, Node};
+
+/// Reads a node's figures.
+pub(super) struct NodeCollector(pub(super) std::sync::Weak<Inner>);
+
+impl fmt::Debug for NodeCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodeCollector")
+    }
+}
+
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        let encoder =
+            self.0.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?;
+        metric.encode(encoder)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let metric = ConstCounter::new(value);
+        let encoder =
+            self.0.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
+        metric.encode(encoder)
+    }
+}
+
+impl Collector for NodeCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(inner) = self.0.upgrade() else { return Ok(()) };
+        let node = Node(inner);
+        let mut page = Page(encoder);
+        transport(&mut page, &node)?;
+        tasks(&mut page, &node)?;
+        gossip(&mut page, &node)?;
+        raft(&mut page, &node)?;
+        process(&mut page)
+    }
+}
+
+fn transport(page: &mut Page<'_>, node: &Node) -> fmt::Result {
+    let stats = node.endpoint().stats();
+    page.gauge("shoal_transport_connections", "Open QUIC connections with other nodes", stats.connections)?;
+    page.counter("shoal_transport_dialled", "Connections opened by this node", stats.dialled_total)?;
+    page.counter(
+        "shoal_transport_dial_failures",
+        "Connections that could not be opened",
+        stats.dial_failures_total,
+    )?;
+    page.counter("shoal_transport_accepted", "Connections accepted", stats.accepted_total)?;
+    page.counter(
+        "shoal_transport_handshake_failures",
+        "Handshakes of others that failed",
+        stats.handshake_failures_total,
+    )?;
+    page.counter(
+        "shoal_transport_refused_callers",
+        "Callers refused by their certificate",
+        stats.refused_callers_total,
+    )?;
+    page.counter(
+        "shoal_transport_refused_messages",
+        "Messages that their sender's role may not send",
+        stats.refused_messages_total,
+    )?;
+    page.counter("shoal_transport_calls", "Calls made to other nodes", stats.calls_total)?;
+    page.counter("shoal_transport_call_failures", "Calls without an answer", stats.call_failures_total)?;
+    page.counter("shoal_gossip_messages_sent", "Gossip messages sent", stats.gossip_sent_total)?;
+    page.counter("shoal_gossip_messages_received", "Gossip messages received", stats.gossip_received_total)?;
+    page.counter(
+        "shoal_gossip_messages_dropped",
+        "Gossip messages dropped because a queue was full",
+        stats.gossip_dropped_total,
+    )
+}
+
+fn tasks(page: &mut Page<'_>, node: &Node) -> fmt::Result {
+    let stats = node.task_runner().map(|r| r.stats()).unwrap_or_default();
+    page.gauge("shoal_tasks_local", "Tasks that this node has", stats.tasks)?;
+    page.gauge("shoal_tasks_local_running", "Tasks that run on this node", stats.running)?;
+    page.gauge(
+        "shoal_tasks_reports_pending",
+        "Task statuses not yet acknowledged by a manager",
+        stats.reports_pending,
+    )?;
+    page.counter("shoal_tasks_prepared", "Containers made", stats.prepared_total)?;
+    page.counter("shoal_tasks_started", "Containers started", stats.started_total)?;
+    page.counter("shoal_tasks_stopped", "Containers stopped on request", stats.stopped_total)?;
+    page.counter("shoal_tasks_removed", "Containers removed", stats.removed_total)?;
+    page.counter("shoal_tasks_completed", "Tasks that ended with exit code 0", stats.completed_total)?;
+    page.counter("shoal_tasks_failed", "Tasks that failed after their start", stats.failed_total)?;
+    page.counter("shoal_tasks_rejected", "Tasks that failed before their start", stats.rejected_total)?;
+    page.counter(
+        "shoal_tasks_adopted",
+        "Running containers taken over after a restart of the node",
+        stats.adopted_total,
+    )?;
+    page.counter(
+        "shoal_tasks_orphans_removed",
+        "Containers removed because no task owned them",
+        stats.orphans_removed_total,
+    )?;
+    page.counter(
+        "shoal_tasks_runtime_unavailable",
+        "Steps put off because the container runtime did not answer",
+        stats.runtime_unavailable_total,
+    )?;
+    page.counter(
+        "shoal_tasks_store_failures",
+        "Failed writes of the node's own task records",
+        stats.store_failures_total,
+    )
+}
+
+fn gossip(page: &mut Page<'_>, node: &Node) -> fmt::Result {
+    let view = node.gossip();
+    let alive = view.iter().filter(|m| m.alive).count();
+    page.gauge("shoal_gossip_members", "Nodes that gossip knows", view.len() as u64)?;
+    page.gauge("shoal_gossip_members_alive", "Nodes that gossip hears", alive as u64)
+}
+
+fn raft(page: &mut Page<'_>, node: &Node) -> fmt::Result {
+    let Some(raft) = node.raft() else {
+        return page.gauge("shoal_raft_is_manager", "Whether this node has a part in raft", 0);
+    };
+    let stats = raft.metrics();
+    page.gauge("shoal_raft_is_manager", "Whether this node has a part in raft", 1)?;
+    page.gauge("shoal_raft_term", "Term", stats.term)?;
+    page.gauge("shoal_raft_is_leader", "Whether this node leads", u64::from(stats.is_leader))?;
+    page.gauge("shoal_raft_last_log_index", "Index of the last entry in the log", stats.last_log_index)?;
+    page.gauge(
+        "shoal_raft_applied_index",
+        "Index of the last entry applied to the state",
+        stats.applied_index,
+    )?;
+    page.gauge("shoal_raft_snapshot_index", "Index of the last entry in the snapshot", stats.snapshot_index)?;
+    page.gauge("shoal_raft_log_entries", "Entries in the log on disk", stats.log_entries)?;
+    page.gauge("shoal_raft_log_bytes", "Size of the log on disk", stats.log_bytes)?;
+    page.gauge("shoal_raft_voters", "Managers that vote", stats.voters)?;
+    page.gauge(
+        "shoal_raft_disk_full",
+        "Whether writes wait for space on the disk",
+        u64::from(stats.disk_full.is_some()),
+    )?;
+    page.counter("shoal_raft_commits", "Proposals committed through this node", stats.commit.count)?;
+    page.counter(
+        "shoal_raft_commit_microseconds",
+        "Time that they took in all",
+        stats.commit.sum.as_micros() as u64,
+    )?;
+    page.counter("shoal_raft_fsyncs", "Syncs of the log", stats.fsync.count)?;
+    page.counter(
+        "shoal_raft_fsync_microseconds",
+        "Time that they took in all",
+        stats.fsync.sum.as_micros() as u64,
+    )?;
+    page.counter("shoal_raft_written_bytes", "Bytes written to the log", stats.bytes_written)?;
+    page.counter("shoal_raft_proposals", "Changes proposed through this node", stats.proposals)?;
+    page.counter("shoal_raft_proposals_failed", "Proposals that failed", stats.proposals_failed)?;
+    page.counter("shoal_raft_elections", "Elections begun by this node", stats.elections)?;
+    page.counter("shoal_raft_snapshots_built", "Snapshots built", stats.snapshots_built)?;
+    page.counter(
+        "shoal_raft_snapshots_installed",
+        "Snapshots taken over from a leader",
+        stats.snapshots_installed,
+    )?;
+    page.counter("shoal_raft_call_failures", "Calls to other managers without an answer", stats.rpcs_failed)?;
+    store(page, &raft.state())
+}
+
+fn store(page: &mut Page<'_>, state: &State) -> fmt::Result {
+    let nodes = |wanted| state.nodes().filter(|n| n.status.state == wanted).count() as u64;
+    page.gauge("shoal_store_nodes", "Nodes in the cluster's state", state.nodes().len() as u64)?;
+    page.gauge("shoal_store_nodes_ready", "Nodes that are ready", nodes(NodeState::Ready))?;
+    page.gauge("shoal_store_nodes_down", "Nodes that are down", nodes(NodeState::Down))?;
+    page.gauge("shoal_store_services", "Services", state.services().len() as u64)?;
+    page.gauge("shoal_store_tasks", "Tasks, ended ones in the history too", state.tasks().len() as u64)?;
+    let of = |wanted: TaskState| state.tasks().filter(|t| t.status.state == wanted).count() as u64;
+    page.gauge(
+        "shoal_store_tasks_pending",
+        "Tasks that wait for a node",
+        of(TaskState::New) + of(TaskState::Pending),
+    )?;
+    page.gauge("shoal_store_tasks_running", "Tasks that run", of(TaskState::Running))
+}
+
+/// From the kernel's own page; nothing where there is none.
+fn process(page: &mut Page<'_>) -> fmt::Result {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    if let Some(kib) = field("VmRSS:") {
+        page.gauge("shoal_process_resident_memory_bytes", "Resident memory of this process", kib * 1024)?;
+    }
+    if let Some(threads) = field("Threads:") {
+        page.gauge("shoal_process_threads", "Threads of this process", threads)?;
+    }
+    let files = std::fs::read_dir("/proc/self/fd").map_or(0, |dir| dir.count() as u64);
+    page.gauge("shoal_process_open_files", "Open files of this process", files)
+}

@@ -1,0 +1,409 @@
+//! A node's life in a cluster: its certificate, gossip, its session, its tasks, and the manager in it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use shoal_core::model::{NodeDescription, NodeId, Role};
+use shoal_core::task::Controller;
+use shoal_net::gossip::{GossipConfig, Membership};
+use shoal_net::identity::Credentials;
+use shoal_net::task::Scope;
+use shoal_net::{Endpoint, Identity, Peer};
+use shoal_wire::v1::{ManagerAddr, Outcome, SeatRequest, SeatResponse};
+use shoal_wire::{Kind, codec};
+use tokio::sync::{mpsc, watch};
+
+use super::manager::Manager;
+use super::{Node, Saved, internal};
+use crate::api::ApiError;
+use crate::clock::Clock;
+use crate::directory::Directory;
+use crate::dispatcher::{Agent, AgentHandle, ClusterNews};
+use crate::task_runner::{Limits, RedbTaskStore, TaskRunnerHandle};
+
+const PUBLISH_EVERY: Duration = Duration::from_millis(50);
+const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
+const DESCRIBE_RETRY: Duration = Duration::from_secs(1);
+const DESCRIBE_FIRST: Duration = Duration::from_secs(2);
+const RENEW_LOOK_EVERY: Duration = Duration::from_secs(30);
+const SEAT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a leaving node waits for its tasks to stop.
+const TASKS_STOP_MAX: Duration = Duration::from_secs(60);
+
+pub(super) struct Member {
+    node: Node,
+    credentials: Mutex<Arc<Credentials>>,
+    saved: Mutex<Saved>,
+    addr: SocketAddr,
+    pub(super) directory: Directory,
+    pub(super) membership: Arc<dyn Membership>,
+    pub(super) runner: TaskRunnerHandle,
+    agent: AgentHandle,
+    description: watch::Receiver<NodeDescription>,
+    manager: Mutex<Option<Arc<Manager>>>,
+    stop: watch::Sender<bool>,
+    scope: Scope,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Member {
+    pub(super) async fn start(
+        node: &Node,
+        credentials: Credentials,
+        saved: Saved,
+        addr: SocketAddr,
+    ) -> Result<Arc<Self>, ApiError> {
+        let inner = &node.0;
+        let scope = Scope::new();
+        let credentials = Arc::new(credentials);
+        let identity = *credentials.identity();
+        inner.endpoint.set_credentials(Some(credentials.clone()));
+        let directory = Directory::new(&saved.managers);
+        let seeds = saved
+            .managers
+            .iter()
+            .filter(|m| m.node_id != identity.node_id)
+            .filter_map(|m| m.addr.parse().ok());
+        let membership = shoal_net::gossip::start(
+            &inner.endpoint,
+            GossipConfig {
+                node_id: identity.node_id,
+                cluster_id: identity.cluster_id,
+                incarnation: saved.incarnation,
+                addr,
+                seeds: seeds.collect(),
+            },
+            &scope,
+        )
+        .await
+        .map_err(internal)?;
+        directory.set_membership(membership.clone());
+        let controller = (inner.controller)(identity.node_id);
+        let store = RedbTaskStore::open(&inner.data.tasks()).map_err(internal)?;
+        let runner = TaskRunnerHandle::start(
+            controller.clone(),
+            Arc::new(store),
+            inner.clock.clone(),
+            Limits::default(),
+        );
+        let base = NodeDescription {
+            hostname: inner.hostname.clone(),
+            addr: addr.to_string(),
+            platform: shoal_core::model::Platform {
+                os: std::env::consts::OS.into(),
+                architecture: std::env::consts::ARCH.into(),
+            },
+            ..NodeDescription::default()
+        };
+        let (publish, description) = watch::channel(base.clone());
+        let labels = inner.labels.clone();
+        let described = describe(controller.clone(), &base, &labels);
+        if let Ok(Some(first)) = tokio::time::timeout(DESCRIBE_FIRST, described).await {
+            publish.send_replace(first);
+        }
+        let (stop, stopped) = watch::channel(false);
+        let (news_tx, news) = mpsc::channel(16);
+        let (agent, run) = Agent {
+            node_id: identity.node_id,
+            endpoint: inner.endpoint.clone(),
+            directory: directory.clone(),
+            runner: runner.clone(),
+            description: description.clone(),
+            incarnation: saved.incarnation,
+            news: news_tx,
+        }
+        .start(stopped);
+        let member = Arc::new(Self {
+            node: node.clone(),
+            credentials: Mutex::new(credentials),
+            saved: Mutex::new(saved),
+            addr,
+            directory,
+            membership,
+            runner,
+            agent,
+            description,
+            manager: Mutex::default(),
+            stop,
+            scope,
+        });
+        member.scope.spawn(run);
+        member.scope.spawn(keep_described(controller, base, labels, publish));
+        member.scope.spawn(publish_suspects(member.membership.clone(), identity.node_id));
+        member.scope.spawn(Self::follow_news(Arc::downgrade(&member), news));
+        member.scope.spawn(Self::keep_renewed(Arc::downgrade(&member), inner.clock.clone()));
+        member.publish_role(identity.role);
+        Ok(member)
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        *locked(&self.credentials).identity()
+    }
+
+    pub(super) fn node_id(&self) -> NodeId {
+        self.identity().node_id
+    }
+
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(super) fn description(&self) -> NodeDescription {
+        self.description.borrow().clone()
+    }
+
+    pub(super) fn saved(&self) -> Saved {
+        locked(&self.saved).clone()
+    }
+
+    pub(super) fn manager(&self) -> Option<Arc<Manager>> {
+        locked(&self.manager).clone()
+    }
+
+    pub(super) fn set_manager(&self, manager: Option<Arc<Manager>>) {
+        *locked(&self.manager) = manager;
+    }
+
+    fn publish_role(&self, role: Role) {
+        self.membership.set_self("role", role.to_string());
+    }
+
+    /// Wait for the first session, so that the node is ready when init or join returns.
+    pub(super) async fn first_session(&self, most: Duration) {
+        let mut status = self.agent.status.clone();
+        let open =
+            async { while status.borrow_and_update().sessions == 0 && status.changed().await.is_ok() {} };
+        if tokio::time::timeout(most, open).await.is_err() {
+            tracing::warn!("no session yet; the node goes on trying");
+        }
+    }
+
+    /// Ask the managers, the leader first, for a seat.
+    pub(super) async fn ask_for_seat(&self, node_id: NodeId, addr: &str) -> Result<(), String> {
+        let body =
+            codec::encode(&SeatRequest { node_id, addr: addr.to_owned() }).map_err(|e| e.to_string())?;
+        let mut candidates = self.directory.candidates();
+        let leader = self.directory.leader();
+        candidates.sort_by_key(|(id, _)| (Some(*id) != leader, *id));
+        let mut errors = Vec::new();
+        for (id, addr) in candidates.into_iter().filter(|(id, _)| *id != node_id) {
+            let peer = Peer { node_id: Some(id), addr };
+            let answer =
+                self.node.0.endpoint.call(&peer, Kind::TakeSeat, body.clone(), SEAT_CALL_TIMEOUT).await;
+            match answer
+                .map_err(|e| e.to_string())
+                .and_then(|a| codec::decode::<SeatResponse>(&a).map_err(|e| e.to_string()))
+            {
+                Ok(Outcome::Done(_)) => return Ok(()),
+                Ok(Outcome::NotLeader(leader)) => {
+                    self.directory.set_leader(leader);
+                    errors.push(format!("{id} does not lead"));
+                }
+                Ok(Outcome::Refused(error)) => errors.push(error.to_string()),
+                Ok(Outcome::Unavailable(why) | Outcome::Conflict(why)) => errors.push(why),
+                Err(error) => errors.push(format!("{id}: {error}")),
+            }
+        }
+        Err(errors.join("; "))
+    }
+
+    async fn follow_news(member: std::sync::Weak<Self>, mut news: mpsc::Receiver<ClusterNews>) {
+        while let Some(news) = news.recv().await {
+            let Some(member) = member.upgrade() else { return };
+            match news {
+                ClusterNews::Removed => {
+                    let node = member.node.clone();
+                    member.node.spawn_at_home(async move {
+                        node.removed(
+                            "this node was removed from the cluster: leave, then join again with a token",
+                        )
+                        .await;
+                    });
+                    return;
+                }
+                ClusterNews::Told { role, removed } => {
+                    member.node.0.endpoint.set_banned(removed.into_iter().collect());
+                    member.remember_managers();
+                    let has = member.identity().role;
+                    let serves = member.manager().is_some();
+                    if role != has || serves != (role == Role::Manager) {
+                        member.change_role(role).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn change_role(self: &Arc<Self>, role: Role) {
+        let mut delay = Duration::from_millis(50);
+        for _ in 0..20 {
+            if self.identity().role != role
+                && let Err(error) = self.renew().await
+            {
+                tracing::debug!(%error, ?role, "role not changed yet");
+                tokio::time::sleep(delay).await;
+                delay = (delay * 2).min(Duration::from_secs(2));
+                continue;
+            }
+            let node = self.node.clone();
+            let member = self.clone();
+            let role = self.identity().role;
+            self.publish_role(role);
+            self.node.spawn_at_home(async move {
+                if let Err(error) = node.follow_role(&member, role).await {
+                    tracing::error!(%error, ?role, "cannot follow the new role");
+                }
+            });
+            return;
+        }
+    }
+
+    fn remember_managers(&self) {
+        let managers: Vec<ManagerAddr> = self.directory.managers();
+        let mut saved = locked(&self.saved);
+        if saved.managers != managers {
+            saved.managers = managers;
+            if let Err(error) = self.node.0.data.save(&saved) {
+                tracing::warn!(%error, "cannot save the managers' addresses");
+            }
+        }
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        let leader = self.directory.leader();
+        let mut candidates = self.directory.candidates();
+        candidates.sort_by_key(|(id, _)| (Some(*id) != leader, *id));
+        candidates.into_iter().map(|(id, addr)| Peer { node_id: Some(id), addr }).collect()
+    }
+
+    async fn renew(&self) -> Result<(), crate::identity::JoinError> {
+        let endpoint: &Endpoint = &self.node.0.endpoint;
+        let (credentials, joined) = crate::identity::renew(endpoint, &self.peers()).await?;
+        if let Err(error) = credentials.store(&self.node.0.data.identity()) {
+            tracing::error!(%error, "the new certificate cannot be stored");
+        }
+        self.directory.set_managers(&joined.managers);
+        let credentials = Arc::new(credentials);
+        *locked(&self.credentials) = credentials.clone();
+        endpoint.set_credentials(Some(credentials));
+        Ok(())
+    }
+
+    async fn keep_renewed(member: std::sync::Weak<Self>, clock: Clock) {
+        let mut failures = 0u32;
+        loop {
+            let due = {
+                let Some(member) = member.upgrade() else { return };
+                let credentials = locked(&member.credentials).clone();
+                let now = clock();
+                let due = credentials.renew_at();
+                if now >= due {
+                    match member.renew().await {
+                        Ok(()) => failures = 0,
+                        Err(error) => {
+                            failures = failures.saturating_add(1);
+                            tracing::warn!(%error, failures, "certificate not renewed; will try again");
+                        }
+                    }
+                }
+                let next = locked(&member.credentials).renew_at().since(clock());
+                next.clamp(Duration::from_secs(1), RENEW_LOOK_EVERY)
+            };
+            let backoff = Duration::from_secs(1 << failures.min(5));
+            tokio::time::sleep(due.max(if failures > 0 { backoff } else { Duration::ZERO })).await;
+        }
+    }
+
+    /// Stop everything but the containers.
+    pub(super) async fn stop(&self) {
+        let _ = self.stop.send(true);
+        let manager = locked(&self.manager).take();
+        // The session says good-bye while the endpoint is still there.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if let Some(manager) = manager {
+            manager.stop().await;
+        }
+        self.membership.shutdown().await;
+        self.runner.shutdown().await;
+        self.scope.abort();
+    }
+
+    /// Wait until the tasks (already told to go) have stopped, then stop.
+    pub(super) async fn stop_after_tasks(&self) {
+        let idle = async {
+            while self.runner.stats().tasks > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(TASKS_STOP_MAX, idle).await.is_err() {
+            tracing::warn!("some tasks did not stop in time");
+        }
+        self.stop().await;
+    }
+}
+
+async fn describe(
+    controller: Arc<dyn Controller>,
+    base: &NodeDescription,
+    labels: &std::collections::BTreeMap<String, String>,
+) -> Option<NodeDescription> {
+    match controller.describe().await {
+        Ok(mut found) => {
+            found.hostname.clone_from(&base.hostname);
+            found.addr.clone_from(&base.addr);
+            found.engine.labels.extend(labels.clone());
+            Some(found)
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the container runtime does not describe itself");
+            None
+        }
+    }
+}
+
+async fn keep_described(
+    controller: Arc<dyn Controller>,
+    base: NodeDescription,
+    labels: std::collections::BTreeMap<String, String>,
+    publish: watch::Sender<NodeDescription>,
+) {
+    loop {
+        let found = describe(controller.clone(), &base, &labels).await;
+        let wait = if found.is_some() { DESCRIBE_EVERY } else { DESCRIBE_RETRY };
+        if let Some(found) = found {
+            publish.send_if_modified(|known| {
+                let news = *known != found;
+                *known = found;
+                news
+            });
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Tell the others whom this node does not hear: one witness of three.
+async fn publish_suspects(membership: Arc<dyn Membership>, me: NodeId) {
+    let mut ticker = tokio::time::interval(PUBLISH_EVERY);
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut published = String::new();
+    loop {
+        ticker.tick().await;
+        let mut suspects: Vec<String> = membership
+            .view()
+            .into_iter()
+            .filter(|member| !member.alive && member.node_id != me)
+            .map(|member| member.node_id.to_string())
+            .collect();
+        suspects.sort_unstable();
+        suspects.dedup();
+        let suspects = suspects.join(",");
+        if suspects != published {
+            membership.set_self("suspects", suspects.clone());
+            published = suspects;
+        }
+    }
+}

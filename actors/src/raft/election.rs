@@ -1,0 +1,114 @@
+//! When to stand for election: after a silence of random length, and only if a majority would agree.
+//!
+//! Asking first (a pre-vote) keeps terms from growing on a manager that nobody hears: when it comes back, the
+//! leader stays, and the manager simply follows again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use openraft::ServerState;
+use shoal_core::model::NodeId;
+use shoal_wire::Kind;
+use tokio::time::Instant;
+
+use super::message::{Ballot, BallotReply};
+use super::reach::majority;
+use super::start::Inner;
+use super::stats::Counters;
+use super::types::LogId;
+
+/// How often silence is looked at.
+const TICK: Duration = Duration::from_millis(20);
+/// Time for an answer to a pre-vote: no disk is involved in it.
+const ASK_TIMEOUT: Duration = Duration::from_millis(150);
+
+/// For so long after a vote for another this node does not stand itself, nor agrees to a third.
+const CHANCE: Duration = Duration::from_millis(250);
+
+/// Stand for election whenever it is due.
+pub(super) async fn elections(inner: Arc<Inner>) {
+    let mut patience = draw(&inner);
+    let mut not_before = Instant::now();
+    while !inner.health.pause(TICK).await {
+        let metrics = inner.raft.metrics();
+        let (state, membership) = {
+            let metrics = metrics.borrow();
+            (metrics.state, Arc::clone(&metrics.membership_config))
+        };
+        if matches!(state, ServerState::Leader | ServerState::Shutdown) || inner.health.full().is_some() {
+            continue;
+        }
+        let groups = membership.membership().get_joint_config();
+        if !groups.iter().any(|group| group.contains(&inner.me)) || Instant::now() < not_before {
+            continue;
+        }
+        let alone = groups.iter().all(|group| group.iter().all(|node| *node == inner.me));
+        if !alone && inner.reach.leader_silence() < patience {
+            continue;
+        }
+        if inner.reach.voted_for_other_than(inner.me, CHANCE) {
+            continue;
+        }
+        // A core that waits for its disk could not stand now, and must not later because of it.
+        if inner.health.busy_for() > inner.timing.heartbeat {
+            continue;
+        }
+        patience = draw(&inner);
+        let wins = alone || would_win(&inner, groups).await;
+        // While we asked, another may have stood and had our vote: standing now would only depose it.
+        if wins && !inner.reach.voted_for_other_than(inner.me, CHANCE) {
+            Counters::add(&inner.counters.elections, 1);
+            tracing::info!(node = %inner.me, "standing for election");
+            if inner.raft.trigger().elect().await.is_err() {
+                return;
+            }
+            let pause = (Duration::from_millis(200), Duration::from_millis(400));
+            not_before = Instant::now() + inner.scope.random_between(pause.0, pause.1);
+        } else {
+            let pause = (Duration::from_millis(20), Duration::from_millis(80));
+            not_before = Instant::now() + inner.scope.random_between(pause.0, pause.1);
+        }
+    }
+}
+
+fn draw(inner: &Inner) -> Duration {
+    let (low, high) = inner.timing.patience;
+    inner.scope.random_between(low, high)
+}
+
+fn last_log(inner: &Inner) -> Option<LogId> {
+    inner.raft.data_metrics().borrow().last_log
+}
+
+/// Ask the other voters whether they would vote for us.
+async fn would_win(inner: &Inner, groups: &[std::collections::BTreeSet<NodeId>]) -> bool {
+    let seats = inner.raft.metrics().borrow().membership_config.clone();
+    let question = Ballot::WouldV1(last_log(inner));
+    let mut pending = FuturesUnordered::new();
+    for node in seats.voter_ids().filter(|node| *node != inner.me) {
+        let Some(seat) = seats.membership().get_node(&node) else { continue };
+        let rx = inner.net.call(node, &seat.addr, Kind::RaftVote, &question, ASK_TIMEOUT);
+        pending.push(async move { (node, rx.await) });
+    }
+    let mut in_favour = std::collections::BTreeSet::from([inner.me]);
+    while let Some((node, answer)) = pending.next().await {
+        if let Ok(Ok(BallotReply::WouldV1(true))) = answer {
+            in_favour.insert(node);
+            if majority(groups, |node| in_favour.contains(&node)) {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// Whether this node would vote for another whose log ends there.
+pub(super) fn would_grant(inner: &Inner, from: NodeId, their_last: Option<LogId>) -> bool {
+    let leads = inner.raft.metrics().borrow().state == ServerState::Leader;
+    if inner.reach.voted_for_other_than(from, CHANCE) || leads && inner.hears_majority(inner.timing.lease) {
+        return false;
+    }
+    (leads || inner.reach.leader_silence() >= inner.timing.lease) && their_last >= last_log(inner)
+}

@@ -1,0 +1,130 @@
+//! Managers come and go.
+
+use std::time::Duration;
+
+use super::cluster::{Cluster, id, trace};
+use crate::raft::{RaftHandle, SeatError, StartError};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_to_seven_managers_take_seats_and_an_eighth_is_refused() {
+    let mut cluster = Cluster::of(7).await;
+    assert_eq!(cluster.nodes[&1].voters().len(), 7);
+    cluster.start(8).await;
+    let error = cluster.nodes[&1].take_seat(id(8), "node-8".into()).await.unwrap_err();
+    assert_eq!(error, SeatError::TooMany(7));
+    // Asked through another manager, the leader's words come through.
+    let error = cluster.nodes[&2].take_seat(id(8), "node-8".into()).await.unwrap_err();
+    assert_eq!(error.to_string(), SeatError::TooMany(7).to_string());
+    cluster.write_at(7, 1).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demotion_that_would_lose_quorum_is_refused_with_the_reason() {
+    let mut cluster = Cluster::of(3).await;
+    let leader = cluster.leader().await;
+    let others = cluster.followers(leader);
+    cluster.kill(others[0]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let error = cluster.nodes[&leader].leave_seat(id(others[1])).await.unwrap_err();
+    assert_eq!(error, SeatError::QuorumLoss { remaining: 2, reachable: 1, majority: 2 });
+    // The lost one may go.
+    cluster.nodes[&leader].leave_seat(id(others[0])).await.unwrap();
+    cluster.nodes[&leader].leave_seat(id(others[1])).await.unwrap();
+    let error = cluster.nodes[&leader].leave_seat(id(leader)).await.unwrap_err();
+    assert_eq!(error, SeatError::LastManager);
+    cluster.write_at(leader, 1).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_may_leave_and_the_others_go_on() {
+    let cluster = Cluster::of(3).await;
+    let leader = cluster.leader().await;
+    let other = cluster.followers(leader)[0];
+    cluster.write_at(leader, 1).await;
+    cluster.nodes[&other].leave_seat(id(leader)).await.unwrap();
+    cluster.write_at(other, 2).await;
+    assert_eq!(cluster.nodes[&other].voters().len(), 2);
+    assert!(!cluster.nodes[&leader].leadership().borrow().is_me);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seat_may_be_left_and_taken_many_times() {
+    let mut cluster = Cluster::of(3).await;
+    for round in 0..10 {
+        let leader = cluster.leader().await;
+        let n = cluster.followers(leader)[0];
+        cluster.nodes[&leader].leave_seat(id(n)).await.unwrap();
+        cluster.kill(n);
+        if round % 2 == 0 {
+            // It comes back as a new node would.
+            std::fs::remove_dir_all(cluster.folder.path().join(n.to_string())).unwrap();
+        }
+        cluster.start(n).await;
+        cluster.nodes[&leader].take_seat(id(n), format!("node-{n}")).await.unwrap();
+        cluster.write_at(n, round).await;
+    }
+    for n in 1..=3 {
+        cluster.await_traces(n, 0..10).await;
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seat_keeps_its_vote_when_its_address_changes() {
+    let cluster = Cluster::of(3).await;
+    cluster.nodes[&2].take_seat(id(2), "elsewhere".into()).await.unwrap();
+    cluster.write_at(3, 1).await;
+    assert_eq!(cluster.nodes[&3].voters()[&id(2)], "elsewhere");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_that_does_not_answer_gets_no_seat_and_leaves_no_trace() {
+    let cluster = Cluster::of(3).await;
+    let error = cluster.nodes[&1].take_seat(id(9), "nowhere".into()).await.unwrap_err();
+    assert!(matches!(error, SeatError::NotCaughtUp { .. } | SeatError::Unavailable(_)), "{error}");
+    assert_eq!(cluster.nodes[&1].voters().len(), 3);
+    cluster.write_at(1, 1).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_cluster_can_be_forced_from_one_managers_state() {
+    let mut cluster = Cluster::of(3).await;
+    for n in 0..20 {
+        cluster.write_at(1, n).await;
+    }
+    cluster.await_traces(2, 0..20).await;
+    for n in 1..=3 {
+        cluster.kill(n);
+    }
+    let mut config = cluster.config(2);
+    config.force_new_cluster = true;
+    cluster.start_with(2, config).await;
+    assert_eq!(cluster.leader().await, 2);
+    assert_eq!(cluster.nodes[&2].voters().len(), 1);
+    cluster.await_traces(2, 0..20).await;
+    cluster.write_at(2, 20).await;
+    // And it grows again, with new managers.
+    cluster.start(4).await;
+    cluster.nodes[&2].take_seat(id(4), "node-4".into()).await.unwrap();
+    cluster.await_traces(4, 0..=20).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_forced_from_an_empty_disk_and_nothing_begun_twice() {
+    let mut cluster = Cluster::new();
+    let mut config = cluster.config(1);
+    config.force_new_cluster = true;
+    let error = RaftHandle::start(config).await.err().unwrap();
+    assert!(matches!(error, StartError::NothingToKeep), "{error}");
+    cluster.form(1).await;
+    let error = cluster.nodes[&1].bootstrap().await.unwrap_err();
+    assert!(matches!(error, StartError::AlreadyMember), "{error}");
+    cluster.nodes[&1].propose(trace(1)).await.unwrap();
+    cluster.stop().await;
+}
