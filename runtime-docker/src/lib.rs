@@ -1,0 +1,14 @@
+//! Containers of Shoal on a Docker engine.
+//!
+//! Several nodes may share an engine: a node sees and touches only the containers that carry its id as a label. The other
+//! labels are those of Docker's own swarm mode, so that tools which read them keep working.
+
+mod call;
+mod config;
+mod controller;
+mod describe;
+mod labels;
+mod pull;
+mod state;
+
+pub use controller::DockerController;

@@ -1,0 +1,104 @@
+//! What the engine says of a container, in core's words.
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
+    ContainerSummaryStateEnum, HealthStatusEnum,
+};
+use shoal_core::model::{ContainerStatus, TaskId};
+use shoal_core::task::{ExitStatus, LocalContainer, RunState};
+
+use crate::labels;
+
+/// From an inspection.
+pub(crate) fn of_inspect(container: &ContainerInspectResponse) -> (RunState, ContainerStatus) {
+    let empty = ContainerState::default();
+    let state = container.state.as_ref().unwrap_or(&empty);
+    let run = run_state(state);
+    let mut status = ContainerStatus {
+        container_id: container.id.clone().unwrap_or_default(),
+        pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
+        ..ContainerStatus::default()
+    };
+    if let RunState::Exited(exit) = &run {
+        status.exit_code = Some(exit.code);
+        status.oom_killed = exit.oom_killed;
+    }
+    (run, status)
+}
+
+fn run_state(state: &ContainerState) -> RunState {
+    use ContainerStateStatusEnum as S;
+    match state.status {
+        Some(S::RUNNING | S::PAUSED | S::RESTARTING) => RunState::Running { healthy: healthy(state) },
+        // A start that failed leaves it "created", with the code that says why.
+        Some(S::CREATED) | None => RunState::Created,
+        Some(_) => RunState::Exited(ExitStatus {
+            code: state.exit_code.unwrap_or(-1),
+            oom_killed: state.oom_killed.unwrap_or(false),
+            error: state.error.clone().unwrap_or_default(),
+        }),
+    }
+}
+
+fn healthy(state: &ContainerState) -> Option<bool> {
+    match state.health.as_ref()?.status? {
+        HealthStatusEnum::HEALTHY => Some(true),
+        HealthStatusEnum::STARTING | HealthStatusEnum::UNHEALTHY => Some(false),
+        HealthStatusEnum::NONE | HealthStatusEnum::EMPTY => None,
+    }
+}
+
+/// Whether its health check has failed for good.
+pub(crate) fn is_unhealthy(container: &ContainerInspectResponse) -> bool {
+    let health = container.state.as_ref().and_then(|state| state.health.as_ref());
+    health.and_then(|health| health.status) == Some(HealthStatusEnum::UNHEALTHY)
+}
+
+/// From a list, where exit code and health are in the text that people read.
+pub(crate) fn of_summary(container: &ContainerSummary) -> Option<LocalContainer> {
+    let task_id: TaskId = container.labels.as_ref()?.get(labels::TASK_ID)?.parse().ok()?;
+    let words = container.status.as_deref().unwrap_or_default();
+    let mut status = ContainerStatus {
+        container_id: container.id.clone().unwrap_or_default(),
+        ..ContainerStatus::default()
+    };
+    use ContainerSummaryStateEnum as S;
+    let state = match container.state {
+        Some(S::RUNNING | S::PAUSED | S::RESTARTING) => RunState::Running { healthy: health_in(words) },
+        Some(S::CREATED) | None => RunState::Created,
+        Some(_) => {
+            let code = exit_code_in(words).unwrap_or(-1);
+            status.exit_code = Some(code);
+            RunState::Exited(ExitStatus { code, ..ExitStatus::default() })
+        }
+    };
+    Some(LocalContainer { task_id, state, status })
+}
+
+/// `Up 3 minutes (healthy)`.
+fn health_in(words: &str) -> Option<bool> {
+    if words.ends_with("(healthy)") {
+        return Some(true);
+    }
+    (words.ends_with("(unhealthy)") || words.ends_with("(health: starting)")).then_some(false)
+}
+
+/// `Exited (137) 2 hours ago`.
+fn exit_code_in(words: &str) -> Option<i64> {
+    words.split_once('(')?.1.split_once(')')?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_code_and_health_are_read_from_the_words_of_a_list() {
+        assert_eq!(exit_code_in("Exited (137) 2 hours ago"), Some(137));
+        assert_eq!(exit_code_in("Dead"), None);
+        assert_eq!(health_in("Up 3 minutes"), None);
+        assert_eq!(health_in("Up 3 minutes (healthy)"), Some(true));
+        assert_eq!(health_in("Up 3 seconds (unhealthy)"), Some(false));
+        assert_eq!(health_in("Up 1 second (health: starting)"), Some(false));
+    }
+}
