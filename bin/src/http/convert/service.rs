@@ -1,0 +1,200 @@
+//! Services.
+
+use std::sync::Arc;
+
+use shoal_core::model::{
+    LogDriver, Service, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateState, UpdateStatus,
+};
+
+use super::super::clock;
+use super::super::decode::refuse;
+use super::super::error::HttpError;
+use super::super::types::{self, Driver, Empty, Endpoint, Replicated, ServiceStatus, version};
+use super::container::{container, container_json};
+use super::policy::{placement, placement_json, restart, restart_json, update, update_json};
+use super::ports::{endpoint, endpoint_json, port_json};
+use super::resources::{resources, resources_json};
+use super::{count, filled, nanos, signed, validate};
+
+const UPDATE_STATES: [(UpdateState, &str); 3] = [
+    (UpdateState::Updating, "updating"),
+    (UpdateState::Paused, "paused"),
+    (UpdateState::Completed, "completed"),
+];
+const NETWORKS: &str =
+    "networks of services are not supported yet: leave them out and publish ports with mode=host";
+
+/// Read a service's specification, checked. An empty name is left for the caller to fill.
+///
+/// # Errors
+/// 400 that names the field and the remedy.
+pub(in crate::http) fn service_spec(json: types::ServiceSpec) -> Result<ServiceSpec, HttpError> {
+    refuse("Spec.Networks", json.networks.as_ref(), NETWORKS)?;
+    let name = json.name.unwrap_or_default();
+    if !name.is_empty() {
+        validate::name("Spec.Name", &name)?;
+    }
+    let mode = mode("Spec.Mode", json.mode.unwrap_or_default())?;
+    let task = json.task_template.ok_or_else(|| {
+        HttpError::field("Spec.TaskTemplate", "it is missing: a ContainerSpec with an Image is wanted")
+    })?;
+    let task = task_spec("Spec.TaskTemplate", task)?;
+    if mode == ServiceMode::Global && task.placement.max_replicas > 0 {
+        return Err(HttpError::field(
+            "Spec.TaskTemplate.Placement.MaxReplicas",
+            "it is for replicated services: a global one has one task on each node anyway",
+        ));
+    }
+    Ok(ServiceSpec {
+        name,
+        labels: json.labels.unwrap_or_default(),
+        mode,
+        task: Arc::new(task),
+        update: json.update_config.map(|c| update("Spec.UpdateConfig", c, false)).transpose()?,
+        rollback: json.rollback_config.map(|c| update("Spec.RollbackConfig", c, true)).transpose()?,
+        endpoint: endpoint("Spec.EndpointSpec", json.endpoint_spec.unwrap_or_default())?,
+    })
+}
+
+fn mode(path: &str, json: types::ServiceMode) -> Result<ServiceMode, HttpError> {
+    // A job with no numbers is still a job: what counts is that it is there.
+    for (field, value) in [("ReplicatedJob", &json.replicated_job), ("GlobalJob", &json.global_job)] {
+        if value.as_ref().is_some_and(|v| !v.is_null()) {
+            return Err(HttpError::field(
+                &format!("{path}.{field}"),
+                "jobs are not supported yet: use replicated or global with RestartPolicy.Condition none",
+            ));
+        }
+    }
+    match (json.replicated, json.global) {
+        (Some(_), Some(_)) => Err(HttpError::field(path, "must specify only one of Replicated and Global")),
+        (None, Some(Empty {})) => Ok(ServiceMode::Global),
+        (replicated, None) => Ok(ServiceMode::Replicated {
+            replicas: match replicated.and_then(|r| r.replicas) {
+                Some(replicas) => count(&format!("{path}.Replicated.Replicas"), Some(replicas))?,
+                None => 1,
+            },
+        }),
+    }
+}
+
+fn task_spec(path: &str, json: types::TaskSpec) -> Result<TaskSpec, HttpError> {
+    let at = |field: &str| format!("{path}.{field}");
+    refuse(&at("PluginSpec"), json.plugin_spec.as_ref(), "plugins as services are not supported")?;
+    refuse(
+        &at("NetworkAttachmentSpec"),
+        json.network_attachment_spec.as_ref(),
+        "attachments are not supported yet",
+    )?;
+    refuse(&at("Networks"), json.networks.as_ref(), NETWORKS)?;
+    if let Some(runtime) = json.runtime.as_deref().filter(|r| !matches!(*r, "" | "container")) {
+        return Err(HttpError::field(
+            &at("Runtime"),
+            format!("{runtime:?} is not supported: container is wanted"),
+        ));
+    }
+    let spec = json.container_spec.ok_or_else(|| {
+        HttpError::field(&at("ContainerSpec"), "it is missing: one with an Image is wanted")
+    })?;
+    Ok(TaskSpec {
+        container: container(&at("ContainerSpec"), spec)?,
+        resources: resources(&at("Resources"), json.resources)?,
+        restart: restart(&at("RestartPolicy"), json.restart_policy)?,
+        placement: placement(&at("Placement"), json.placement.unwrap_or_default())?,
+        log_driver: log_driver(&at("LogDriver"), json.log_driver.unwrap_or_default())?,
+        force_update: count(&at("ForceUpdate"), json.force_update)?,
+    })
+}
+
+/// Read where output goes; nothing said means the engine's default.
+pub(super) fn log_driver(path: &str, json: Driver) -> Result<Option<LogDriver>, HttpError> {
+    let (name, options) = (json.name.unwrap_or_default(), json.options.unwrap_or_default());
+    match (name.is_empty(), options.is_empty()) {
+        (true, true) => Ok(None),
+        (true, false) => Err(HttpError::field(&format!("{path}.Name"), "options need a driver: name one")),
+        (false, _) => Ok(Some(LogDriver { name, options })),
+    }
+}
+
+/// Write a service's specification.
+pub(in crate::http) fn spec_json(spec: &ServiceSpec) -> types::ServiceSpec {
+    let mode = match spec.mode {
+        ServiceMode::Replicated { replicas } => types::ServiceMode {
+            replicated: Some(Replicated { replicas: Some(signed(replicas)) }),
+            ..types::ServiceMode::default()
+        },
+        ServiceMode::Global => types::ServiceMode { global: Some(Empty {}), ..types::ServiceMode::default() },
+    };
+    types::ServiceSpec {
+        name: Some(spec.name.clone()),
+        labels: Some(spec.labels.clone()),
+        task_template: Some(task_spec_json(&spec.task)),
+        mode: Some(mode),
+        update_config: spec.update.as_ref().map(update_json),
+        rollback_config: spec.rollback.as_ref().map(update_json),
+        networks: None,
+        endpoint_spec: Some(endpoint_json(&spec.endpoint)),
+    }
+}
+
+/// Write a task's specification.
+pub(super) fn task_spec_json(task: &TaskSpec) -> types::TaskSpec {
+    types::TaskSpec {
+        container_spec: Some(container_json(&task.container)),
+        resources: resources_json(&task.resources),
+        restart_policy: Some(restart_json(&task.restart)),
+        placement: Some(placement_json(&task.placement)),
+        log_driver: task
+            .log_driver
+            .as_ref()
+            .map(|d| Driver { name: Some(d.name.clone()), options: filled(&d.options) }),
+        force_update: Some(signed(task.force_update)),
+        runtime: Some("container".to_owned()),
+        ..types::TaskSpec::default()
+    }
+}
+
+/// Write a service.
+pub(in crate::http) fn service_json(service: &Service, status: Option<ServiceStatus>) -> types::Service {
+    let endpoint = &service.spec.endpoint;
+    types::Service {
+        id: Some(service.id.to_string()),
+        version: version(service.meta.spec_version),
+        created_at: Some(clock::text(service.meta.created_at)),
+        updated_at: Some(clock::text(service.meta.updated_at)),
+        spec: Some(spec_json(&service.spec)),
+        previous_spec: service.previous_spec.as_ref().map(spec_json),
+        endpoint: Some(Endpoint {
+            spec: Some(endpoint_json(endpoint)),
+            ports: filled(&endpoint.ports.iter().map(port_json).collect()),
+            virtual_ips: None,
+        }),
+        update_status: service.update.as_ref().map(update_status_json),
+        service_status: status,
+    }
+}
+
+fn update_status_json(update: &UpdateStatus) -> types::UpdateStatus {
+    types::UpdateStatus {
+        state: UPDATE_STATES.iter().find(|(s, _)| *s == update.state).map(|(_, word)| (*word).to_owned()),
+        started_at: Some(clock::text(update.started_at)),
+        completed_at: update.completed_at.map(clock::text),
+        message: Some(update.message.clone()),
+    }
+}
+
+/// The words for an update's state, for events.
+pub(in crate::http) fn update_state_word(state: UpdateState) -> &'static str {
+    UPDATE_STATES.iter().find(|(s, _)| *s == state).map_or("", |(_, word)| word)
+}
+
+/// Fill in what applies where nothing was said.
+pub(in crate::http) fn insert_defaults(service: &mut types::Service) {
+    let Some(spec) = &mut service.spec else { return };
+    spec.update_config.get_or_insert_with(|| update_json(&UpdateConfig::default()));
+    spec.rollback_config.get_or_insert_with(|| update_json(&UpdateConfig::default()));
+    if let Some(container) = spec.task_template.as_mut().and_then(|t| t.container_spec.as_mut()) {
+        let grace = shoal_core::model::ContainerSpec::default().stop_grace();
+        container.stop_grace_period.get_or_insert_with(|| nanos(grace));
+    }
+}
