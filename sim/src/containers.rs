@@ -1,0 +1,251 @@
+//! Simulated containers: a runtime whose containers fail, start slowly, end by themselves and hang on stop,
+//! as the seed has it. It outlives its node, as an engine does.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use shoal_core::model::{ContainerStatus, EngineInfo, NodeDescription, Platform, Resources, Task, TaskId};
+use shoal_core::task::{BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, Progress, RunState};
+use tokio::sync::watch;
+
+use crate::trace::Trace;
+
+/// How likely each mishap is, for one container.
+#[derive(Debug, Clone, Default)]
+pub struct Mishaps {
+    /// Preparing fails for good.
+    pub prepare_fails: f64,
+    /// The container ends by itself soon after its start.
+    pub crashes: f64,
+}
+
+struct Container {
+    state: watch::Sender<RunState>,
+    number: u64,
+}
+
+struct Inner {
+    containers: BTreeMap<TaskId, Container>,
+    rng: ChaCha8Rng,
+    mishaps: Mishaps,
+    numbers: u64,
+    away: bool,
+}
+
+/// One host's simulated engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    host: String,
+    inner: Arc<Mutex<Inner>>,
+    trace: Trace,
+}
+
+impl Engine {
+    /// An engine without containers.
+    #[must_use]
+    pub fn new(host: &str, seed: u64, trace: Trace) -> Self {
+        let inner = Inner {
+            containers: BTreeMap::new(),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            mishaps: Mishaps::default(),
+            numbers: 0,
+            away: false,
+        };
+        Self { host: host.to_owned(), inner: Arc::new(Mutex::new(inner)), trace }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Change how likely mishaps are.
+    pub fn set_mishaps(&self, mishaps: Mishaps) {
+        self.lock().mishaps = mishaps;
+    }
+
+    /// The engine stops answering, or answers again. Its containers run on.
+    pub fn set_away(&self, away: bool) {
+        self.lock().away = away;
+    }
+
+    /// The tasks whose containers run now.
+    #[must_use]
+    pub fn running(&self) -> Vec<TaskId> {
+        let inner = self.lock();
+        let runs = |c: &Container| matches!(*c.state.borrow(), RunState::Running { .. });
+        inner.containers.iter().filter(|(_, c)| runs(c)).map(|(id, _)| *id).collect()
+    }
+
+    fn answer(&self) -> Result<(), ControllerError> {
+        if self.lock().away { Err(ControllerError::Unavailable("simulated engine is away".into())) } else { Ok(()) }
+    }
+
+    fn pause(&self, least_ms: u64, most_ms: u64) -> tokio::time::Sleep {
+        let ms = self.lock().rng.random_range(least_ms..=most_ms);
+        tokio::time::sleep(Duration::from_millis(ms))
+    }
+
+    fn status(&self, id: TaskId) -> Result<ContainerStatus, ControllerError> {
+        let inner = self.lock();
+        let container = inner.containers.get(&id).ok_or(ControllerError::NotFound(id))?;
+        let exit_code = match &*container.state.borrow() {
+            RunState::Exited(exit) => Some(exit.code),
+            _ => None,
+        };
+        let container_id = format!("{}-{}", self.host, container.number);
+        Ok(ContainerStatus { container_id, pid: None, exit_code, oom_killed: false })
+    }
+
+    fn watch(&self, id: TaskId) -> Result<watch::Receiver<RunState>, ControllerError> {
+        let inner = self.lock();
+        inner.containers.get(&id).map(|c| c.state.subscribe()).ok_or(ControllerError::NotFound(id))
+    }
+
+    fn exit(&self, id: TaskId, code: i64) {
+        if let Some(container) = self.lock().containers.get(&id) {
+            container.state.send_if_modified(|state| {
+                let ends = !matches!(state, RunState::Exited(_));
+                if ends {
+                    *state = RunState::Exited(ExitStatus { code, ..ExitStatus::default() });
+                }
+                ends
+            });
+        }
+    }
+
+    async fn until_exit(&self, id: TaskId) -> Result<ExitStatus, ControllerError> {
+        let mut state = self.watch(id)?;
+        loop {
+            if let RunState::Exited(exit) = &*state.borrow_and_update() {
+                return Ok(exit.clone());
+            }
+            if state.changed().await.is_err() {
+                return Err(ControllerError::NotFound(id));
+            }
+        }
+    }
+}
+
+impl Controller for Engine {
+    fn describe(&self) -> BoxFuture<'_, Result<NodeDescription, ControllerError>> {
+        Box::pin(async move {
+            self.answer()?;
+            Ok(NodeDescription {
+                platform: Platform { os: "linux".into(), architecture: "x86_64".into() },
+                resources: Resources { nano_cpus: 8_000_000_000, memory_bytes: 16 << 30, ..Resources::default() },
+                engine: EngineInfo { version: "simulated".into(), ..EngineInfo::default() },
+                ..NodeDescription::default()
+            })
+        })
+    }
+
+    fn prepare<'a>(&'a self, task: &'a Task, _: Progress) -> BoxFuture<'a, Result<ContainerStatus, ControllerError>> {
+        Box::pin(async move {
+            self.answer()?;
+            self.pause(5, 50).await;
+            {
+                let mut inner = self.lock();
+                let fails = inner.mishaps.prepare_fails;
+                if inner.rng.random::<f64>() < fails {
+                    return Err(ControllerError::Task("simulated: no such image".into()));
+                }
+                if !inner.containers.contains_key(&task.id) {
+                    inner.numbers += 1;
+                    let number = inner.numbers;
+                    inner.containers.insert(task.id, Container { state: watch::channel(RunState::Created).0, number });
+                }
+            }
+            self.trace.note(&format!("{} prepared {}", self.host, task.id));
+            self.status(task.id)
+        })
+    }
+
+    fn start<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, Result<ContainerStatus, ControllerError>> {
+        Box::pin(async move {
+            self.answer()?;
+            self.pause(50, 400).await;
+            let crash_after = {
+                let mut inner = self.lock();
+                let crashes = inner.mishaps.crashes;
+                let crash = inner.rng.random::<f64>() < crashes;
+                let after = inner.rng.random_range(10..2_000);
+                let container = inner.containers.get(&task.id).ok_or(ControllerError::NotFound(task.id))?;
+                container.state.send_if_modified(|state| {
+                    let starts = *state == RunState::Created;
+                    if starts {
+                        *state = RunState::Running { healthy: None };
+                    }
+                    starts
+                });
+                crash.then(|| Duration::from_millis(after))
+            };
+            self.trace.note(&format!("{} started {}", self.host, task.id));
+            if let Some(after) = crash_after {
+                let (engine, id) = (self.clone(), task.id);
+                tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    engine.exit(id, 1);
+                });
+            }
+            self.status(task.id)
+        })
+    }
+
+    fn wait_healthy(&self, task: TaskId) -> BoxFuture<'_, Result<RunState, ControllerError>> {
+        Box::pin(async move {
+            self.answer()?;
+            Ok(self.watch(task)?.borrow().clone())
+        })
+    }
+
+    fn wait(&self, task: TaskId) -> BoxFuture<'_, Result<ExitStatus, ControllerError>> {
+        Box::pin(async move {
+            self.answer()?;
+            self.until_exit(task).await
+        })
+    }
+
+    fn stop<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, Result<ExitStatus, ControllerError>> {
+        Box::pin(async move {
+            self.answer()?;
+            self.pause(10, 100).await;
+            self.exit(task.id, 143);
+            self.trace.note(&format!("{} stopped {}", self.host, task.id));
+            self.until_exit(task.id).await
+        })
+    }
+
+    fn remove(&self, task: TaskId) -> BoxFuture<'_, Result<(), ControllerError>> {
+        Box::pin(async move {
+            self.answer()?;
+            self.pause(1, 10).await;
+            self.exit(task, 137);
+            self.lock().containers.remove(&task);
+            self.trace.note(&format!("{} removed {task}", self.host));
+            Ok(())
+        })
+    }
+
+    fn inspect(&self, task: TaskId) -> BoxFuture<'_, Result<LocalContainer, ControllerError>> {
+        Box::pin(async move {
+            self.answer()?;
+            let state = self.watch(task)?.borrow().clone();
+            Ok(LocalContainer { task_id: task, state, status: self.status(task)? })
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<LocalContainer>, ControllerError>> {
+        Box::pin(async move {
+            self.answer()?;
+            let ids: Vec<_> = self.lock().containers.keys().copied().collect();
+            let mut found = Vec::with_capacity(ids.len());
+            for id in ids {
+                found.push(self.inspect(id).await?);
+            }
+            Ok(found)
+        })
+    }
+}

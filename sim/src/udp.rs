@@ -1,0 +1,302 @@
+//! A simulated UDP network: latency, loss, duplication, cut cables and partitions, under virtual time, with a
+//! hash over everything that is sent and delivered.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::trace::Trace;
+
+/// Packets that wait at a socket at most; more are lost, as in a kernel.
+const SOCKET_PACKETS_MAX: usize = 4096;
+
+/// How the wires behave. Drawn from the seed, changed by faults.
+#[derive(Debug, Clone)]
+pub struct Weather {
+    /// Least and most time on the wire.
+    pub latency: (Duration, Duration),
+    /// Chance that a packet is lost.
+    pub loss: f64,
+    /// Chance that a packet arrives twice.
+    pub duplication: f64,
+}
+
+impl Default for Weather {
+    fn default() -> Self {
+        Self { latency: (Duration::from_micros(200), Duration::from_millis(2)), loss: 0.0, duplication: 0.0 }
+    }
+}
+
+struct Packet {
+    from: SocketAddr,
+    bytes: Vec<u8>,
+    ecn: Option<EcnCodepoint>,
+}
+
+struct Flying {
+    at: Instant,
+    number: u64,
+    to: SocketAddr,
+    packet: Packet,
+}
+
+impl PartialEq for Flying {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+impl Eq for Flying {}
+impl PartialOrd for Flying {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Flying {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+#[derive(Default)]
+struct Port {
+    queue: VecDeque<Packet>,
+    wakers: Vec<Waker>,
+}
+
+struct Inner {
+    flying: BinaryHeap<Reverse<Flying>>,
+    number: u64,
+    ports: BTreeMap<SocketAddr, Port>,
+    rng: ChaCha8Rng,
+    weather: Weather,
+    unplugged: BTreeSet<IpAddr>,
+    /// Addresses by side; no packet crosses sides. Empty: no partition.
+    sides: BTreeMap<IpAddr, u8>,
+    sent: u64,
+    lost: u64,
+}
+
+/// The network of one simulation.
+#[derive(Clone)]
+pub struct Network {
+    inner: Arc<Mutex<Inner>>,
+    news: Arc<Notify>,
+    trace: Trace,
+}
+
+impl Network {
+    /// A network that follows from the seed. Must be made inside the runtime.
+    #[must_use]
+    pub fn new(seed: u64, trace: Trace) -> Self {
+        let inner = Inner {
+            flying: BinaryHeap::new(),
+            number: 0,
+            ports: BTreeMap::new(),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            weather: Weather::default(),
+            unplugged: BTreeSet::new(),
+            sides: BTreeMap::new(),
+            sent: 0,
+            lost: 0,
+        };
+        let network = Self { inner: Arc::new(Mutex::new(inner)), news: Arc::default(), trace };
+        let pump = network.clone();
+        tokio::spawn(async move { pump.pump().await });
+        network
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Change how the wires behave.
+    pub fn set_weather(&self, weather: Weather) {
+        self.lock().weather = weather;
+    }
+
+    /// Pull or plug a host's cable.
+    pub fn set_plugged(&self, host: IpAddr, plugged: bool) {
+        let mut inner = self.lock();
+        if plugged {
+            inner.unplugged.remove(&host);
+        } else {
+            inner.unplugged.insert(host);
+        }
+    }
+
+    /// Split the hosts: `left` hears only `left`, everybody else only everybody else.
+    pub fn split(&self, left: &BTreeSet<IpAddr>) {
+        self.lock().sides = left.iter().map(|host| (*host, 1)).collect();
+    }
+
+    /// End every partition, plug every cable.
+    pub fn mend(&self) {
+        let mut inner = self.lock();
+        inner.sides.clear();
+        inner.unplugged.clear();
+    }
+
+    /// Packets sent and lost so far.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        let inner = self.lock();
+        (inner.sent, inner.lost)
+    }
+
+    /// A socket at this address.
+    #[must_use]
+    pub fn bind(&self, addr: SocketAddr) -> Arc<dyn AsyncUdpSocket> {
+        self.lock().ports.insert(addr, Port::default());
+        Arc::new(Socket { network: self.clone(), addr })
+    }
+
+    /// Nothing is delivered to this address any more.
+    pub fn unbind(&self, addr: SocketAddr) {
+        self.lock().ports.remove(&addr);
+    }
+
+    fn send(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8], ecn: Option<EcnCodepoint>) {
+        self.trace.packet("send", from, to, bytes);
+        let mut inner = self.lock();
+        inner.sent += 1;
+        let weather = inner.weather.clone();
+        // Drawn in any case, so that a change of weather does not shift what comes later.
+        let (lost, twice) = (inner.rng.random::<f64>() < weather.loss, inner.rng.random::<f64>() < weather.duplication);
+        for copy in 0..if twice { 2 } else { 1 } {
+            let latency = inner.rng.random_range(weather.latency.0..=weather.latency.1);
+            if lost && copy == 0 {
+                inner.lost += 1;
+                continue;
+            }
+            inner.number += 1;
+            let packet = Packet { from, bytes: bytes.to_vec(), ecn };
+            let flying = Flying { at: Instant::now() + latency, number: inner.number, to, packet };
+            inner.flying.push(Reverse(flying));
+        }
+        drop(inner);
+        self.news.notify_one();
+    }
+
+    async fn pump(&self) {
+        loop {
+            let (wakers, next) = self.deliver();
+            for waker in wakers {
+                waker.wake();
+            }
+            match next {
+                Some(at) => tokio::select! {
+                    biased;
+                    () = self.news.notified() => {}
+                    () = tokio::time::sleep_until(at) => {}
+                },
+                None => self.news.notified().await,
+            }
+        }
+    }
+
+    fn deliver(&self) -> (Vec<Waker>, Option<Instant>) {
+        let now = Instant::now();
+        let mut wakers = Vec::new();
+        let mut inner = self.lock();
+        loop {
+            match inner.flying.peek() {
+                Some(Reverse(flying)) if flying.at <= now => {}
+                Some(Reverse(flying)) => return (wakers, Some(flying.at)),
+                None => return (wakers, None),
+            }
+            let Some(Reverse(flying)) = inner.flying.pop() else { continue };
+            let (from, to) = (flying.packet.from.ip(), flying.to.ip());
+            let cut = from != to
+                && (inner.unplugged.contains(&from)
+                    || inner.unplugged.contains(&to)
+                    || inner.sides.get(&from) != inner.sides.get(&to));
+            let there = !cut && inner.ports.get(&flying.to).is_some_and(|p| p.queue.len() < SOCKET_PACKETS_MAX);
+            if !there {
+                inner.lost += 1;
+                continue;
+            }
+            self.trace.packet("recv", flying.packet.from, flying.to, &[]);
+            if let Some(port) = inner.ports.get_mut(&flying.to) {
+                port.queue.push_back(flying.packet);
+                wakers.append(&mut port.wakers);
+            }
+        }
+    }
+}
+
+struct Socket {
+    network: Network,
+    addr: SocketAddr,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Socket({})", self.addr)
+    }
+}
+
+#[derive(Debug)]
+struct AlwaysWritable;
+
+impl UdpPoller for AlwaysWritable {
+    fn poll_writable(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncUdpSocket for Socket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(AlwaysWritable)
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let segment = transmit.segment_size.unwrap_or_else(|| transmit.contents.len().max(1));
+        for bytes in transmit.contents.chunks(segment) {
+            self.network.send(self.addr, transmit.destination, bytes, transmit.ecn);
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [io::IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let mut inner = self.network.lock();
+        let Some(port) = inner.ports.get_mut(&self.addr) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let Some(packet) = port.queue.pop_front() else {
+            if !port.wakers.iter().any(|w| w.will_wake(cx.waker())) {
+                port.wakers.push(cx.waker().clone());
+            }
+            return Poll::Pending;
+        };
+        let len = packet.bytes.len().min(bufs[0].len());
+        bufs[0][..len].copy_from_slice(&packet.bytes[..len]);
+        meta[0] = RecvMeta { addr: packet.from, len, stride: len, ecn: packet.ecn, dst_ip: Some(self.addr.ip()) };
+        Poll::Ready(Ok(1))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.addr)
+    }
+
+    fn may_fragment(&self) -> bool {
+        false
+    }
+}
