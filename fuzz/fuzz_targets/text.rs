@@ -1,0 +1,17 @@
+//! Text that people and other nodes write: ids, constraints, join tokens.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use shoal_core::model::NodeId;
+use shoal_core::model::constraint::Constraint;
+use shoal_net::ca::JoinToken;
+
+fuzz_target!(|text: &str| {
+    if let Ok(id) = text.parse::<NodeId>() {
+        assert_eq!(id.to_string(), text);
+    }
+    if let Ok(constraint) = text.parse::<Constraint>() {
+        assert_eq!(constraint.to_string().parse::<Constraint>().expect("reads back"), constraint);
+    }
+    let _ = text.parse::<JoinToken>();
+});
