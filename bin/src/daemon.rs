@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use rand::RngCore as _;
 use shoal_actors::api::{ApiError, InitOptions, JoinOptions, LocalState, NodeApi as _};
 use shoal_actors::clock::system_clock;
-use shoal_actors::node::{ControllerFactory, Node, NodeConfig as ActorsConfig};
+use shoal_actors::node::{ControllerFactory, Node, NodeConfig as ActorsConfig, Storage};
 use shoal_core::model::{ClusterSpec, NodeId};
 use shoal_core::task::Controller;
 use shoal_net::EndpointConfig;
@@ -86,6 +86,7 @@ async fn start_node(config: &NodeConfig) -> anyhow::Result<Node> {
         seed: rand::rng().next_u64(),
         force_new_cluster: config.start == Start::ForceNewCluster,
         socket,
+        storage: Storage::default(),
     };
     let node = Node::start(actors).await.context("the node cannot start")?;
     tracing::info!(listen = %config.listen, engine = %config.engine, data = %config.data_dir.display(), "node started");

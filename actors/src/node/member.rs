@@ -20,7 +20,7 @@ use crate::api::ApiError;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::dispatcher::{Agent, AgentHandle, ClusterNews};
-use crate::task_runner::{Limits, RedbTaskStore, TaskRunnerHandle};
+use crate::task_runner::{Limits, RedbTaskStore, TaskRunnerHandle, TaskStore};
 
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ impl Member {
         addr: SocketAddr,
     ) -> Result<Arc<Self>, ApiError> {
         let inner = &node.0;
-        let scope = Scope::new();
+        let scope = inner.scope.child();
         let credentials = Arc::new(credentials);
         let identity = *credentials.identity();
         inner.endpoint.set_credentials(Some(credentials.clone()));
@@ -83,13 +83,12 @@ impl Member {
         .map_err(internal)?;
         directory.set_membership(membership.clone());
         let controller = (inner.controller)(identity.node_id);
-        let store = RedbTaskStore::open(&inner.data.tasks()).map_err(internal)?;
-        let runner = TaskRunnerHandle::start(
-            controller.clone(),
-            Arc::new(store),
-            inner.clock.clone(),
-            Limits::default(),
-        );
+        let store: Arc<dyn TaskStore> = match &inner.storage.tasks {
+            Some(store) => store.clone(),
+            None => Arc::new(RedbTaskStore::open(&inner.data.tasks()).map_err(internal)?),
+        };
+        let runner =
+            TaskRunnerHandle::start(controller.clone(), store, inner.clock.clone(), Limits::default());
         let base = NodeDescription {
             hostname: inner.hostname.clone(),
             addr: addr.to_string(),

@@ -3,6 +3,7 @@
 mod address;
 mod collect;
 mod files;
+mod home;
 mod manager;
 mod member;
 mod router;
@@ -33,8 +34,10 @@ use crate::api::{ApiError, EventStream, Freshness, InitOptions, JoinOptions, Loc
 use crate::clock::Clock;
 use crate::identity::{JoinError, Joining};
 use crate::metric_definitions::Metrics;
-use crate::raft::{ProposeError, RaftConfig, RaftHandle};
+use crate::raft::{Disk, ProposeError, RaftConfig, RaftHandle};
+use crate::task_runner::TaskStore;
 use files::{Files, Saved};
+use home::Home;
 use manager::{Manager, ManagerParts};
 use member::Member;
 use router::Router;
@@ -69,8 +72,19 @@ pub struct NodeConfig {
     pub seed: u64,
     /// Begin anew from this node's own state after a lost majority.
     pub force_new_cluster: bool,
-    /// Its endpoint.
+    /// Its endpoint. All of the node's tasks that are not its actors' run in this one's scope.
     pub socket: shoal_net::EndpointConfig,
+    /// Where it keeps what must survive a restart, if not in the data folder.
+    pub storage: Storage,
+}
+
+/// Storage in place of the data folder's, for the simulator: it decides what a crash leaves of it.
+#[derive(Clone, Default)]
+pub struct Storage {
+    /// Of consensus.
+    pub raft: Option<Arc<dyn Disk>>,
+    /// Of the tasks.
+    pub tasks: Option<Arc<dyn TaskStore>>,
 }
 
 struct Inner {
@@ -81,8 +95,9 @@ struct Inner {
     labels: BTreeMap<String, String>,
     controller: ControllerFactory,
     clock: Clock,
-    /// Actors start on this thread, whichever task asks for them.
-    home: actix_rt::ArbiterHandle,
+    storage: Storage,
+    home: Home,
+    scope: Scope,
     endpoint: Endpoint,
     router: Arc<Router>,
     metrics: Arc<Metrics>,
@@ -108,6 +123,7 @@ impl Node {
     /// If the port is taken or the data cannot be read; never because other nodes are not there.
     pub async fn start(config: NodeConfig) -> Result<Self, ApiError> {
         let router = Router::new();
+        let scope = config.socket.scope.clone();
         let endpoint = Endpoint::bind(config.socket, router.clone()).map_err(internal)?;
         let data = Files::new(&config.data_dir);
         let mut saved = data.load().map_err(internal)?;
@@ -119,7 +135,9 @@ impl Node {
             labels: config.labels,
             controller: config.controller,
             clock: config.clock,
-            home: actix_rt::Arbiter::current(),
+            storage: config.storage,
+            home: Home::here(),
+            scope,
             endpoint,
             router,
             metrics: Arc::new(Metrics::default()),
@@ -256,6 +274,8 @@ impl Node {
         let addr = member.addr().to_string();
         let mut config = RaftConfig::new(member.node_id(), addr, self.0.data.raft(), transport);
         config.force_new_cluster = force_new_cluster;
+        config.disk.clone_from(&self.0.storage.raft);
+        config.tasks = self.0.scope.child();
         config.seed = Some(self.random(|rng| rng.next_u64()));
         RaftHandle::start(config).await.map_err(internal)
     }
@@ -270,7 +290,7 @@ impl Node {
             clock: self.0.clock.clone(),
             metrics: self.0.metrics.clone(),
             seed: self.random(|rng| rng.next_u64()),
-            scope: Scope::new(),
+            scope: self.0.scope.child(),
         });
         member.set_manager(Some(manager.clone()));
         manager
@@ -618,7 +638,9 @@ impl Node {
 
     /// Follow a new role, or the end of the membership, in a task of its own: it may end the one that asks.
     fn spawn_at_home(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.0.home.spawn(work);
+        if !self.0.home.spawn(work) {
+            tracing::error!("too many changes of this node's membership wait");
+        }
     }
 
     /// `--force-new-cluster` through the API.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
 use shoal_core::model::NodeId;
+use shoal_net::task::Scope;
 
 use super::disk::Disk;
 use super::error::StartError;
 use super::key::KeySource;
-use super::runtime::Spawner;
 use super::transport::RaftTransport;
 
 /// When silence means what.
@@ -60,8 +60,8 @@ pub struct RaftConfig {
     /// Seed of the elections' randomness; the system's randomness if not said. Keys, salts and the names of
     /// proposals always come from the system's.
     pub seed: Option<u64>,
-    /// Starts tasks; tokio's own spawn if not said.
-    pub spawner: Option<Arc<dyn Spawner>>,
+    /// All of its tasks run in this group: ending it is like killing the process.
+    pub tasks: Scope,
     /// Another disk than the folder's.
     pub disk: Option<Arc<dyn Disk>>,
     /// Another source for the key than the file in the folder.
@@ -83,7 +83,7 @@ impl RaftConfig {
             transport,
             timing: Timing::default(),
             seed: None,
-            spawner: None,
+            tasks: Scope::new(),
             disk: None,
             keys: None,
             force_new_cluster: false,

@@ -66,6 +66,5 @@ pub use handle::RaftHandle;
 pub use key::{DataKey, FileKey, KeySource};
 pub use leadership::Leadership;
 pub use memory::MemoryNetwork;
-pub use runtime::{Spawner, TaskGroup};
 pub use stats::{Histogram, RaftStats};
 pub use transport::{RaftTransport, TransportError};

@@ -1,59 +1,24 @@
 //! The runtime as openraft sees it: tokio, with a hook on spawn and on randomness.
 //!
-//! Everything of one consensus group member runs in a [`Scope`]: its tasks go through the scope's
-//! [`Spawner`], so that a simulator can end all tasks of one node at once, and its random numbers come from
-//! the scope's seed.
+//! Everything of one consensus group member runs in a [`Scope`]: its tasks belong to one group, so that they
+//! can be ended at once, and its random numbers come from the scope's seed.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use openraft::{AsyncRuntime, TokioRuntime};
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
-
-/// Starts tasks. The default is tokio's own spawn.
-pub trait Spawner: Send + Sync + 'static {
-    /// Run the task until it ends.
-    fn spawn(&self, task: BoxFuture<'static, ()>);
-}
-
-/// Tasks that can be ended together, as if their process had been killed.
-#[derive(Default)]
-pub struct TaskGroup {
-    tasks: Mutex<Vec<AbortHandle>>,
-}
-
-impl TaskGroup {
-    /// End every task at its next await, without letting it clean up.
-    pub fn kill(&self) {
-        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            task.abort();
-        }
-    }
-}
-
-impl Spawner for TaskGroup {
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        let handle = tokio::spawn(task).abort_handle();
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if tasks.len() > 64 && tasks.len() == tasks.capacity() {
-            tasks.retain(|task| !task.is_finished());
-        }
-        tasks.push(handle);
-    }
-}
+use shoal_net::task::Scope as Tasks;
 
 /// Where tasks run, and their randomness.
 #[derive(Clone)]
 pub(super) struct Scope {
-    spawner: Option<Arc<dyn Spawner>>,
+    tasks: Tasks,
     rng: Arc<AtomicU64>,
 }
 
@@ -62,18 +27,18 @@ tokio::task_local! {
 }
 
 impl Scope {
-    pub(super) fn new(spawner: Option<Arc<dyn Spawner>>, seed: Option<u64>) -> Self {
+    pub(super) fn new(tasks: Tasks, seed: Option<u64>) -> Self {
         let seed = seed.unwrap_or_else(|| {
             let mut bytes = [0; 8];
             // Elections only: a fixed number would make ties likelier, nothing worse.
             let _ = SystemRandom::new().fill(&mut bytes);
             u64::from_le_bytes(bytes)
         });
-        Self { spawner, rng: Arc::new(AtomicU64::new(seed)) }
+        Self { tasks, rng: Arc::new(AtomicU64::new(seed)) }
     }
 
     fn current() -> Self {
-        SCOPE.try_with(Self::clone).unwrap_or_else(|_| Self::new(None, None))
+        SCOPE.try_with(Self::clone).unwrap_or_else(|_| Self::new(Tasks::new(), None))
     }
 
     /// Run a future inside of the scope: what it spawns belongs to the scope too.
@@ -87,15 +52,7 @@ impl Scope {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let task = self.enter(future);
-        let Some(spawner) = &self.spawner else {
-            return JoinHandle::Tokio(tokio::spawn(task));
-        };
-        let (tx, rx) = oneshot::channel();
-        spawner.spawn(Box::pin(async move {
-            let _ = tx.send(task.await);
-        }));
-        JoinHandle::Scoped(rx)
+        JoinHandle(self.tasks.spawn(self.enter(future)))
     }
 
     /// The next number of a splitmix64 sequence.
@@ -114,13 +71,8 @@ impl Scope {
     }
 }
 
-/// A task that was started.
-pub(super) enum JoinHandle<T> {
-    /// By tokio.
-    Tokio(tokio::task::JoinHandle<T>),
-    /// By the scope's spawner.
-    Scoped(oneshot::Receiver<T>),
-}
+/// A task that was started, unless its scope had ended.
+pub(super) struct JoinHandle<T>(Option<tokio::task::JoinHandle<T>>);
 
 /// A task that did not end well.
 #[derive(Debug)]
@@ -138,11 +90,11 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Tokio(handle) => {
+        match &mut self.get_mut().0 {
+            Some(handle) => {
                 Pin::new(handle).poll(cx).map_err(|error| JoinError { panicked: error.is_panic() })
             }
-            Self::Scoped(rx) => Pin::new(rx).poll(cx).map_err(|_| JoinError { panicked: false }),
+            None => Poll::Ready(Err(JoinError { panicked: false })),
         }
     }
 }

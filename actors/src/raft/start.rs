@@ -62,7 +62,7 @@ impl Inner {
     /// Open the disk and start.
     pub(super) async fn start(config: RaftConfig) -> Result<Arc<Self>, StartError> {
         let settings = Arc::new(config.for_openraft()?);
-        let scope = Scope::new(config.spawner.clone(), config.seed);
+        let scope = Scope::new(config.tasks.clone(), config.seed);
         let health = Arc::<Health>::default();
         let counters = Arc::<Counters>::default();
         let (log, snapshots, machine, view) = open(&config, &health, &counters).await?;

@@ -60,6 +60,19 @@ impl Cluster<'_> {
         Ok(took)
     }
 
+    /// Wait until a host runs no task of a service.
+    ///
+    /// # Errors
+    /// It still does when the time is over.
+    pub fn await_none_on(&self, service: &str, host: usize, limit: Duration) -> Result<Duration> {
+        let result = wait::until(&format!("no {service} on h{host}"), limit, POLL, || {
+            let running = self.running(service)?;
+            wait::seen(!running.contains_key(&host), || format!("{running:?}"))
+        });
+        let ((), took) = result.with_context(|| self.why(service))?;
+        Ok(took)
+    }
+
     /// The tasks of a service, newest last.
     ///
     /// # Errors

@@ -107,8 +107,8 @@ fn drained(lab: &mut Lab, peer: Peer) -> Result<()> {
         let name = format!("h{host}");
         cluster.docker(1, &["node", "update", "--availability", "drain", &name])?;
         cluster.docker(3, &["service", "scale", "--detach", "web=8"])?;
-        cluster.await_running("web", 8, &[], START_MAX)?;
-        ensure!(!cluster.running("web")?.contains_key(&host), "h{host} still runs tasks");
+        cluster.await_running("web", 8, &[host], START_MAX)?;
+        cluster.await_none_on("web", host, STOP_MAX)?;
         cluster.docker(1, &["service", "scale", "--detach", "web=10"])?;
         cluster.docker(3, &["node", "update", "--availability", "active", &name])?;
         cluster.await_running("web", 10, &[], START_MAX)?;

@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use shoal_core::model::{Node, NodeId};
 use shoal_core::store::{Command, Write};
+use shoal_net::task::Scope;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::disks::FaultyDisk;
-use crate::raft::{FileDisk, MemoryNetwork, ProposeError, RaftConfig, RaftHandle, TaskGroup};
+use crate::raft::{FileDisk, MemoryNetwork, ProposeError, RaftConfig, RaftHandle};
 
 pub(super) struct Cluster {
     pub(super) network: MemoryNetwork,
     pub(super) nodes: BTreeMap<u64, RaftHandle>,
     pub(super) disks: BTreeMap<u64, Arc<FaultyDisk>>,
-    groups: BTreeMap<u64, Arc<TaskGroup>>,
+    groups: BTreeMap<u64, Scope>,
     pub(super) folder: TempDir,
     pub(super) snapshot_interval: u64,
     pub(super) log_keep: u64,
@@ -65,13 +66,13 @@ impl Cluster {
         let dir = self.folder.path().join(n.to_string());
         let disk = FaultyDisk::new(Arc::new(FileDisk::open(&dir).unwrap()));
         self.disks.insert(n, Arc::clone(&disk));
-        let group = Arc::<TaskGroup>::default();
-        self.groups.insert(n, Arc::clone(&group));
+        let group = Scope::new();
+        self.groups.insert(n, group.clone());
         let mut config = RaftConfig::new(id(n), format!("node-{n}"), dir, self.network.transport(id(n)));
         config.snapshot_interval = self.snapshot_interval;
         config.log_keep = self.log_keep;
         config.disk = Some(disk);
-        config.spawner = Some(group);
+        config.tasks = group;
         config.seed = Some(n);
         config
     }
@@ -90,7 +91,7 @@ impl Cluster {
     /// As with kill -9: nothing is finished, nothing is written.
     pub(super) fn kill(&mut self, n: u64) {
         self.network.part(id(n));
-        self.groups.remove(&n).unwrap().kill();
+        self.groups.remove(&n).unwrap().abort();
         self.nodes.remove(&n).unwrap();
     }
 

@@ -9,21 +9,23 @@ use tokio::time::{Instant, sleep};
 
 use super::cluster::{id, trace};
 use super::disks::MemDisk;
-use crate::raft::{MemoryNetwork, RaftConfig, RaftHandle, TaskGroup};
+use shoal_net::task::Scope;
+
+use crate::raft::{MemoryNetwork, RaftConfig, RaftHandle};
 
 struct Simulated {
     network: MemoryNetwork,
     disks: BTreeMap<u64, MemDisk>,
-    nodes: BTreeMap<u64, (RaftHandle, Arc<TaskGroup>)>,
+    nodes: BTreeMap<u64, (RaftHandle, Scope)>,
 }
 
 impl Simulated {
     async fn start(&mut self, n: u64, seed: u64) {
-        let group = Arc::<TaskGroup>::default();
+        let group = Scope::new();
         let mut config =
             RaftConfig::new(id(n), format!("node-{n}"), "unused".into(), self.network.transport(id(n)));
         config.disk = Some(Arc::new(self.disks.entry(n).or_default().clone()));
-        config.spawner = Some(Arc::clone(&group) as _);
+        config.tasks = group.clone();
         config.seed = Some(seed * 100 + n);
         let handle = RaftHandle::start(config).await.unwrap();
         self.network.join(id(n), handle.clone());
@@ -60,7 +62,7 @@ async fn story(seed: u64) -> String {
         cluster.nodes[&leader].0.propose(trace(round)).await.unwrap();
         let (_, group) = cluster.nodes.remove(&leader).unwrap();
         cluster.network.part(id(leader));
-        group.kill();
+        group.abort();
         let lost = Instant::now();
         let (other, _) = cluster.nodes.values().next().unwrap();
         other.propose(trace(100 + round)).await.unwrap();
