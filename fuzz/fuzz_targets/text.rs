@@ -1,4 +1,4 @@
-//! Text that people and other nodes write: ids, constraints, join tokens.
+//! Text that people and other nodes write: ids, constraints, join tokens, queries, a configuration file.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -14,4 +14,6 @@ fuzz_target!(|text: &str| {
         assert_eq!(constraint.to_string().parse::<Constraint>().expect("reads back"), constraint);
     }
     let _ = text.parse::<JoinToken>();
+    shoal::http::fuzzing::query(text);
+    shoal::config::fuzz_file(text);
 });

@@ -6,6 +6,8 @@ pub mod access;
 pub mod ca;
 mod endpoint;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod gossip;
 pub mod identity;
 mod pool;

@@ -26,6 +26,8 @@ mod election;
 mod error;
 mod file_disk;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handle;
 mod health;
 mod housekeeping;

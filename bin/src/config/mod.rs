@@ -19,5 +19,11 @@ pub use node_config::{ApiTls, LogFormat, NodeConfig, Start};
 pub use redact::redact;
 pub use values::{ApiListen, Engine, JoinTarget};
 
+/// Read the text of a file; for the fuzz target.
+#[cfg(fuzzing)]
+pub fn fuzz_file(text: &str) {
+    let _ = file::parse(std::path::Path::new("shoal.toml"), text);
+}
+
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,8 @@ mod convert;
 mod decode;
 mod error;
 mod fold;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handlers;
 mod listen;
 mod metrics;

@@ -1,0 +1,6 @@
+//! Gossip of other nodes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| shoal_net::fuzzing::gossip(data));
