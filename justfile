@@ -29,9 +29,9 @@ bench *ARGS:
 fuzz TARGET SECONDS="60":
     cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}
 
-# Simulate clusters from a seed: `just sim 7`.
+# Simulated clusters: `just sim run --seed 7`, `just sim check --seeds 20`.
 sim *ARGS:
-    cargo run --release --locked --package shoal-sim -- {{ARGS}}
+    cargo run --profile sim --locked --package shoal-sim --bin sim -- {{ARGS}}
 
 # Licences, advisories, bans.
 deny:

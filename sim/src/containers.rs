@@ -8,7 +8,9 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shoal_core::model::{ContainerStatus, EngineInfo, NodeDescription, Platform, Resources, Task, TaskId};
-use shoal_core::task::{BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, Progress, RunState};
+use shoal_core::task::{
+    BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, Progress, RunState,
+};
 use tokio::sync::watch;
 
 use crate::trace::Trace;
@@ -80,7 +82,11 @@ impl Engine {
     }
 
     fn answer(&self) -> Result<(), ControllerError> {
-        if self.lock().away { Err(ControllerError::Unavailable("simulated engine is away".into())) } else { Ok(()) }
+        if self.lock().away {
+            Err(ControllerError::Unavailable("simulated engine is away".into()))
+        } else {
+            Ok(())
+        }
     }
 
     fn pause(&self, least_ms: u64, most_ms: u64) -> tokio::time::Sleep {
@@ -135,14 +141,22 @@ impl Controller for Engine {
             self.answer()?;
             Ok(NodeDescription {
                 platform: Platform { os: "linux".into(), architecture: "x86_64".into() },
-                resources: Resources { nano_cpus: 8_000_000_000, memory_bytes: 16 << 30, ..Resources::default() },
+                resources: Resources {
+                    nano_cpus: 8_000_000_000,
+                    memory_bytes: 16 << 30,
+                    ..Resources::default()
+                },
                 engine: EngineInfo { version: "simulated".into(), ..EngineInfo::default() },
                 ..NodeDescription::default()
             })
         })
     }
 
-    fn prepare<'a>(&'a self, task: &'a Task, _: Progress) -> BoxFuture<'a, Result<ContainerStatus, ControllerError>> {
+    fn prepare<'a>(
+        &'a self,
+        task: &'a Task,
+        _: Progress,
+    ) -> BoxFuture<'a, Result<ContainerStatus, ControllerError>> {
         Box::pin(async move {
             self.answer()?;
             self.pause(5, 50).await;
@@ -155,7 +169,9 @@ impl Controller for Engine {
                 if !inner.containers.contains_key(&task.id) {
                     inner.numbers += 1;
                     let number = inner.numbers;
-                    inner.containers.insert(task.id, Container { state: watch::channel(RunState::Created).0, number });
+                    inner
+                        .containers
+                        .insert(task.id, Container { state: watch::channel(RunState::Created).0, number });
                 }
             }
             self.trace.note(&format!("{} prepared {}", self.host, task.id));

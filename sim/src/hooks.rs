@@ -31,7 +31,8 @@ fn splitmix(state: &mut u64) -> u64 {
 pub unsafe extern "C" fn getrandom(buf: *mut u8, len: usize, flags: u32) -> isize {
     let Ok(Some(mut state)) = SEED.try_with(Cell::get) else {
         // SAFETY: the kernel's own call with the caller's arguments.
-        return unsafe { raw(libc::SYS_getrandom, buf as i64, len as i64, i64::from(flags), 0, 0, 0) } as isize;
+        return unsafe { raw(libc::SYS_getrandom, buf as i64, len as i64, i64::from(flags), 0, 0, 0) }
+            as isize;
     };
     // SAFETY: the caller vouches for the buffer.
     let out = unsafe { std::slice::from_raw_parts_mut(buf, len) };
@@ -85,7 +86,8 @@ pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, ts: *mut libc::ti
     let elapsed = if INSIDE.with(|inside| inside.replace(true)) {
         Duration::ZERO
     } else {
-        let now = BEGAN.with(Cell::get).map(|began| tokio::time::Instant::now().saturating_duration_since(began));
+        let now =
+            BEGAN.with(Cell::get).map(|began| tokio::time::Instant::now().saturating_duration_since(began));
         INSIDE.with(|inside| inside.set(false));
         now.unwrap_or_default()
     };
@@ -124,7 +126,10 @@ pub fn begin_clock() {
 
 /// Run `work` on a fresh thread whose randomness and clocks follow from the seed. A fresh thread, because
 /// hash keys and generators of a thread are drawn once.
-pub fn pinned<T: Send + 'static>(seed: u64, work: impl FnOnce() -> T + Send + 'static) -> std::thread::Result<T> {
+pub fn pinned<T: Send + 'static>(
+    seed: u64,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::Result<T> {
     let body = move || {
         SEED.with(|cell| cell.set(Some(seed)));
         let result = work();

@@ -1,1 +1,14 @@
-//! Deterministic simulator of whole Shoal clusters.
+//! Deterministic simulator of whole Shoal clusters: the actors that ship, under virtual time, in one thread,
+//! on a network, on disks and engines that do their worst. All of a run follows from its seed.
+
+pub mod containers;
+pub mod disk;
+pub mod faults;
+pub mod hooks;
+pub mod host;
+pub mod judges;
+pub mod options;
+pub mod person;
+pub mod run;
+pub mod trace;
+pub mod udp;

@@ -23,7 +23,12 @@ impl Trace {
     #[must_use]
     pub fn new(keep: bool) -> Self {
         let lines = keep.then(Vec::new);
-        Self(Arc::new(Mutex::new(Inner { hash: Context::new(&SHA256), events: 0, began: Instant::now(), lines })))
+        Self(Arc::new(Mutex::new(Inner {
+            hash: Context::new(&SHA256),
+            events: 0,
+            began: Instant::now(),
+            lines,
+        })))
     }
 
     /// Something happened.

@@ -24,7 +24,7 @@ use crate::trace::Trace;
 const SOCKET_PACKETS_MAX: usize = 4096;
 
 /// How the wires behave. Drawn from the seed, changed by faults.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Weather {
     /// Least and most time on the wire.
     pub latency: (Duration, Duration),
@@ -72,6 +72,8 @@ impl Ord for Flying {
 
 #[derive(Default)]
 struct Port {
+    /// Which binding of this address it is: an earlier one is dead.
+    number: u64,
     queue: VecDeque<Packet>,
     wakers: Vec<Waker>,
 }
@@ -159,8 +161,12 @@ impl Network {
     /// A socket at this address.
     #[must_use]
     pub fn bind(&self, addr: SocketAddr) -> Arc<dyn AsyncUdpSocket> {
-        self.lock().ports.insert(addr, Port::default());
-        Arc::new(Socket { network: self.clone(), addr })
+        let mut inner = self.lock();
+        inner.number += 1;
+        let number = inner.number;
+        inner.ports.insert(addr, Port { number, ..Port::default() });
+        drop(inner);
+        Arc::new(Socket { network: self.clone(), addr, number })
     }
 
     /// Nothing is delivered to this address any more.
@@ -174,7 +180,8 @@ impl Network {
         inner.sent += 1;
         let weather = inner.weather.clone();
         // Drawn in any case, so that a change of weather does not shift what comes later.
-        let (lost, twice) = (inner.rng.random::<f64>() < weather.loss, inner.rng.random::<f64>() < weather.duplication);
+        let (lost, twice) =
+            (inner.rng.random::<f64>() < weather.loss, inner.rng.random::<f64>() < weather.duplication);
         for copy in 0..if twice { 2 } else { 1 } {
             let latency = inner.rng.random_range(weather.latency.0..=weather.latency.1);
             if lost && copy == 0 {
@@ -223,7 +230,8 @@ impl Network {
                 && (inner.unplugged.contains(&from)
                     || inner.unplugged.contains(&to)
                     || inner.sides.get(&from) != inner.sides.get(&to));
-            let there = !cut && inner.ports.get(&flying.to).is_some_and(|p| p.queue.len() < SOCKET_PACKETS_MAX);
+            let there =
+                !cut && inner.ports.get(&flying.to).is_some_and(|p| p.queue.len() < SOCKET_PACKETS_MAX);
             if !there {
                 inner.lost += 1;
                 continue;
@@ -240,6 +248,14 @@ impl Network {
 struct Socket {
     network: Network,
     addr: SocketAddr,
+    number: u64,
+}
+
+impl Inner {
+    /// The port of this binding, if it was not closed or bound anew.
+    fn port(&mut self, addr: SocketAddr, number: u64) -> Option<&mut Port> {
+        self.ports.get_mut(&addr).filter(|port| port.number == number)
+    }
 }
 
 impl fmt::Debug for Socket {
@@ -263,6 +279,9 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if self.network.lock().port(self.addr, self.number).is_none() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         let segment = transmit.segment_size.unwrap_or_else(|| transmit.contents.len().max(1));
         for bytes in transmit.contents.chunks(segment) {
             self.network.send(self.addr, transmit.destination, bytes, transmit.ecn);
@@ -277,7 +296,7 @@ impl AsyncUdpSocket for Socket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.network.lock();
-        let Some(port) = inner.ports.get_mut(&self.addr) else {
+        let Some(port) = inner.port(self.addr, self.number) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         let Some(packet) = port.queue.pop_front() else {
@@ -288,7 +307,8 @@ impl AsyncUdpSocket for Socket {
         };
         let len = packet.bytes.len().min(bufs[0].len());
         bufs[0][..len].copy_from_slice(&packet.bytes[..len]);
-        meta[0] = RecvMeta { addr: packet.from, len, stride: len, ecn: packet.ecn, dst_ip: Some(self.addr.ip()) };
+        meta[0] =
+            RecvMeta { addr: packet.from, len, stride: len, ecn: packet.ecn, dst_ip: Some(self.addr.ip()) };
         Poll::Ready(Ok(1))
     }
 

@@ -1,0 +1,37 @@
+//! No node that is well is declared dead.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shoal_core::model::{NodeId, NodeState};
+use shoal_core::store::State;
+use tokio::time::Instant;
+
+/// So long after the last disaster nothing excuses a death any more.
+const EXCUSED: Duration = Duration::from_secs(20);
+
+/// Deaths seen so far.
+#[derive(Default)]
+pub struct Deaths {
+    known: BTreeMap<NodeId, NodeState>,
+    index: u64,
+}
+
+impl Deaths {
+    /// Look at a manager's state; `calm_since`: when the last disaster was over.
+    pub fn look(&mut self, state: &State, calm_since: Option<Instant>) -> Vec<String> {
+        if state.applied() <= self.index {
+            return Vec::new();
+        }
+        self.index = state.applied();
+        let calm = calm_since.is_some_and(|since| since.elapsed() > EXCUSED);
+        let mut found = Vec::new();
+        for node in state.nodes() {
+            let before = self.known.insert(node.id, node.status.state);
+            if calm && node.status.state == NodeState::Down && before != Some(NodeState::Down) {
+                found.push(format!("{} was declared dead though it is well", node.hostname()));
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,55 @@
+//! Whether all is well once nothing breaks any more.
+
+use std::collections::BTreeSet;
+
+use shoal_actors::raft::RaftHandle;
+use shoal_core::check::converged;
+use shoal_core::model::{NodeState, TaskState};
+use shoal_core::store::State;
+
+use crate::host::Host;
+
+/// What still ails the cluster; nothing if it is well.
+#[must_use]
+pub fn healed(hosts: &[Host], managers: usize) -> Option<String> {
+    let rafts: Vec<(usize, RaftHandle)> =
+        hosts.iter().filter_map(|host| Some((host.number, host.node()?.raft()?))).collect();
+    if rafts.len() < managers {
+        return Some(format!("{} of {managers} managers serve", rafts.len()));
+    }
+    let states: Vec<State> = rafts.iter().map(|(_, raft)| raft.state()).collect();
+    let state = states.first()?;
+    if !rafts.iter().any(|(_, raft)| raft.leadership().borrow().is_me) {
+        return Some("nobody leads".into());
+    }
+    if let Some(other) = states.iter().find(|other| other.applied() != state.applied()) {
+        return Some(format!("managers are at {} and {}", state.applied(), other.applied()));
+    }
+    if state.nodes().len() != hosts.len() {
+        return Some(format!("{} of {} nodes are members", state.nodes().len(), hosts.len()));
+    }
+    if let Some(node) = state.nodes().find(|node| node.status.state != NodeState::Ready) {
+        return Some(format!("{} is {:?}: {}", node.hostname(), node.status.state, node.status.message));
+    }
+    let missing = converged(state);
+    if let Some(first) = missing.first() {
+        return Some(format!("{first}, and {} more", missing.len() - 1));
+    }
+    hosts.iter().find_map(|host| leftover(host, state))
+}
+
+/// What runs and should not, or should and does not.
+fn leftover(host: &Host, state: &State) -> Option<String> {
+    let name = format!("h{}", host.number);
+    let node = state.nodes().find(|node| node.hostname() == name)?;
+    let wanted: BTreeSet<_> = state
+        .tasks_of_node(node.id)
+        .filter(|task| task.desired == TaskState::Running && task.status.state == TaskState::Running)
+        .map(|task| task.id)
+        .collect();
+    let running: BTreeSet<_> = host.engine.running().into_iter().collect();
+    if let Some(task) = running.difference(&wanted).next() {
+        return Some(format!("{name} still runs task {task}"));
+    }
+    wanted.difference(&running).next().map(|task| format!("{name} does not run task {task}"))
+}

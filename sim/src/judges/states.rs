@@ -1,0 +1,64 @@
+//! What the managers' states say: sound in themselves, forward only, and the same at the same index.
+
+use std::collections::BTreeMap;
+
+use shoal_core::check::{Violation, check, check_transition};
+use shoal_core::store::State;
+
+/// Indexes whose states are kept to compare other managers' with.
+const KEPT_MAX: usize = 2_000;
+
+/// The states seen so far.
+#[derive(Default)]
+pub struct States {
+    by_index: BTreeMap<u64, State>,
+    seen: BTreeMap<usize, u64>,
+}
+
+impl States {
+    /// Look at one manager's state.
+    pub fn look(&mut self, host: usize, state: &State) -> Vec<String> {
+        let index = state.applied();
+        if self.seen.insert(host, index) == Some(index) {
+            return Vec::new();
+        }
+        if let Some(known) = self.by_index.get(&index) {
+            if known == state {
+                return Vec::new();
+            }
+            return vec![format!("h{host} has another state at index {index} than another manager")];
+        }
+        let mut found: Vec<String> = check(state).iter().map(ToString::to_string).collect();
+        if let Some((before, old)) = self.by_index.range(..index).next_back() {
+            found.extend(between(old, state, before + 1 == index));
+        }
+        if let Some((after, new)) = self.by_index.range(index..).next() {
+            found.extend(between(state, new, index + 1 == *after));
+        }
+        self.by_index.insert(index, state.clone());
+        while self.by_index.len() > KEPT_MAX {
+            self.by_index.pop_first();
+        }
+        found
+    }
+
+    /// The newest index seen.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.by_index.keys().next_back().copied().unwrap_or_default()
+    }
+}
+
+/// Placements and counts are judged by the state that they were decided on, so between neighbours alone.
+fn between(before: &State, after: &State, neighbours: bool) -> Vec<String> {
+    let always = |violation: &Violation| {
+        neighbours || !matches!(violation, Violation::Misplaced { .. } | Violation::AboveCount { .. })
+    };
+    // A task that was gone in between may have been told to go by a node that has left.
+    let lasting = |violation: &Violation| neighbours || !matches!(violation, Violation::ForgottenAlive(_));
+    check_transition(before, after)
+        .iter()
+        .filter(|violation| always(violation) && lasting(violation))
+        .map(ToString::to_string)
+        .collect()
+}

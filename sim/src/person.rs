@@ -1,0 +1,239 @@
+//! A person who changes what shall run all the while, and remembers every word that was given back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use shoal_actors::api::{ApiError, NodeApi as _};
+use shoal_actors::node::Node;
+use shoal_core::model::{
+    Availability, ContainerSpec, EndpointSpec, Meta, NodeSpec, RestartPolicy, Service, ServiceId,
+    ServiceMode, ServiceSpec, TaskSpec,
+};
+use shoal_core::store::{Command, Expect, ObjectId, State, Write};
+
+use crate::host::clock;
+use crate::trace::Trace;
+
+/// A call that takes longer was made to a node that died under it.
+const CALL_MAX: Duration = Duration::from_secs(10);
+/// Replicas of one service, and services, at most.
+const REPLICAS_MAX: u64 = 6;
+const SERVICES_MAX: usize = 8;
+
+/// What a service may be like, as far as the person can know. `None`: not there.
+type Possible = Vec<Option<(u64, String)>>;
+
+/// How a call ended.
+enum Outcome {
+    /// It is promised.
+    Done,
+    /// Nothing of it was done, and never will be.
+    Refused,
+    /// It may have been done.
+    Unknown,
+}
+
+/// The person.
+pub struct Person {
+    rng: ChaCha8Rng,
+    services: BTreeMap<String, (ServiceId, Possible)>,
+    named: u64,
+    trace: Trace,
+    /// Words given, taken back and left open.
+    pub tally: [u64; 3],
+}
+
+fn what(spec: &ServiceSpec) -> (u64, String) {
+    let replicas = match spec.mode {
+        ServiceMode::Replicated { replicas } => replicas,
+        ServiceMode::Global => 0,
+    };
+    (replicas, spec.task.container.image.clone())
+}
+
+impl Person {
+    /// Somebody whose wishes follow from the seed.
+    #[must_use]
+    pub fn new(seed: u64, trace: Trace) -> Self {
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            services: BTreeMap::new(),
+            named: 0,
+            trace,
+            tally: [0; 3],
+        }
+    }
+
+    /// Ask one manager for one change.
+    pub async fn act(&mut self, node: &Node) {
+        let Ok(state) = node.state() else { return };
+        let live = state.services().count();
+        match self.rng.random_range(0..10) {
+            0..=2 if live < SERVICES_MAX => self.create(node).await,
+            0..=5 => self.change(node, &state).await,
+            6 => self.remove(node, &state).await,
+            _ => self.move_tasks(node, &state).await,
+        }
+    }
+
+    async fn ask(&mut self, node: &Node, what: &str, expects: Vec<Expect>, writes: Vec<Write>) -> Outcome {
+        let command = Command { at: clock()(), expects, writes, ..Command::default() };
+        let answer = tokio::time::timeout(CALL_MAX, node.propose(command)).await;
+        let (outcome, word) = match answer {
+            Ok(Ok(_)) => (Outcome::Done, "done"),
+            Ok(Err(ApiError::Refused(_) | ApiError::NotManager | ApiError::NotInCluster)) => {
+                (Outcome::Refused, "refused")
+            }
+            Ok(Err(_)) | Err(_) => (Outcome::Unknown, "unknown"),
+        };
+        self.tally[match outcome {
+            Outcome::Done => 0,
+            Outcome::Refused => 1,
+            Outcome::Unknown => 2,
+        }] += 1;
+        self.trace.note(&format!("{what}: {word}"));
+        outcome
+    }
+
+    async fn create(&mut self, node: &Node) {
+        self.named += 1;
+        let name = format!("s{}", self.named);
+        let id = ServiceId::random(&mut self.rng);
+        let replicas = self.rng.random_range(1..=REPLICAS_MAX);
+        let restart = RestartPolicy { delay: Duration::from_millis(500), ..RestartPolicy::default() };
+        let container = ContainerSpec {
+            image: "image:1".into(),
+            stop_grace_period: Some(Duration::from_secs(1)),
+            ..ContainerSpec::default()
+        };
+        let spec = ServiceSpec {
+            name: name.clone(),
+            labels: BTreeMap::new(),
+            mode: ServiceMode::Replicated { replicas },
+            task: Arc::new(TaskSpec { container, restart, ..TaskSpec::default() }),
+            update: None,
+            rollback: None,
+            endpoint: EndpointSpec::default(),
+        };
+        let now = Some(what(&spec));
+        let service = Service {
+            meta: Meta::default(),
+            id,
+            spec,
+            previous_spec: None,
+            task_spec_version: 0,
+            update: None,
+        };
+        let expects = vec![Expect::Absent(ObjectId::Service(id))];
+        let told = format!("create {name} of {replicas}");
+        let outcome = self.ask(node, &told, expects, vec![Write::ServiceCreate(Box::new(service))]).await;
+        let possible = match outcome {
+            Outcome::Done => vec![now],
+            Outcome::Refused => vec![None],
+            Outcome::Unknown => vec![None, now],
+        };
+        self.services.insert(name, (id, possible));
+    }
+
+    fn pick(&mut self, state: &State) -> Option<Arc<Service>> {
+        let services: Vec<_> = state.services().cloned().collect();
+        (!services.is_empty()).then(|| services[self.rng.random_range(0..services.len())].clone())
+    }
+
+    fn learn(&mut self, name: &str, outcome: &Outcome, new: Option<(u64, String)>) {
+        let Some((_, possible)) = self.services.get_mut(name) else { return };
+        match outcome {
+            Outcome::Done => *possible = vec![new],
+            Outcome::Refused => {}
+            Outcome::Unknown => possible.push(new),
+        }
+    }
+
+    async fn change(&mut self, node: &Node, state: &State) {
+        let Some(service) = self.pick(state) else { return };
+        let mut spec = service.spec.clone();
+        if self.rng.random_bool(0.7) {
+            spec.mode = ServiceMode::Replicated { replicas: self.rng.random_range(0..=REPLICAS_MAX) };
+        } else {
+            let version = self.rng.random_range(1..1000);
+            Arc::make_mut(&mut spec.task).container.image = format!("image:{version}");
+        }
+        let now = what(&spec);
+        let told = format!("change {} to {now:?}", spec.name);
+        let expects = vec![Expect::SpecVersion(ObjectId::Service(service.id), service.meta.spec_version)];
+        let name = spec.name.clone();
+        let mut writes = vec![Write::ServiceSpec(service.id, spec)];
+        if service.update.is_some() {
+            writes.push(Write::ServiceUpdate(service.id, None));
+        }
+        let outcome = self.ask(node, &told, expects, writes).await;
+        self.learn(&name, &outcome, Some(now));
+    }
+
+    async fn remove(&mut self, node: &Node, state: &State) {
+        let Some(service) = self.pick(state) else { return };
+        let name = service.spec.name.clone();
+        let expects = vec![Expect::SpecVersion(ObjectId::Service(service.id), service.meta.spec_version)];
+        let outcome =
+            self.ask(node, &format!("remove {name}"), expects, vec![Write::ServiceRemove(service.id)]).await;
+        self.learn(&name, &outcome, None);
+    }
+
+    async fn move_tasks(&mut self, node: &Node, state: &State) {
+        let nodes: Vec<_> = state.nodes().cloned().collect();
+        if nodes.is_empty() {
+            return;
+        }
+        let other = nodes[self.rng.random_range(0..nodes.len())].clone();
+        let availability = match self.rng.random_range(0..4) {
+            0 => Availability::Drain,
+            1 => Availability::Pause,
+            _ => Availability::Active,
+        };
+        self.set_availability(node, &other, availability).await;
+    }
+
+    async fn set_availability(
+        &mut self,
+        node: &Node,
+        other: &shoal_core::model::Node,
+        availability: Availability,
+    ) {
+        let spec = NodeSpec { availability, ..other.spec.clone() };
+        let expects = vec![Expect::SpecVersion(ObjectId::Node(other.id), other.meta.spec_version)];
+        let told = format!("{} becomes {availability:?}", other.hostname());
+        self.ask(node, &told, expects, vec![Write::NodeSpec(other.id, spec)]).await;
+    }
+
+    /// Let every node take tasks again. True once all do.
+    pub async fn activate_all(&mut self, node: &Node) -> bool {
+        let Ok(state) = node.state() else { return false };
+        let held: Vec<_> =
+            state.nodes().filter(|node| node.spec.availability != Availability::Active).cloned().collect();
+        for other in &held {
+            self.set_availability(node, other, Availability::Active).await;
+        }
+        held.is_empty()
+    }
+
+    /// Words given that this state does not keep.
+    #[must_use]
+    pub fn broken_promises(&self, state: &State) -> Vec<String> {
+        let mut broken = Vec::new();
+        for (name, (id, possible)) in &self.services {
+            let is = state.service(*id).map(|service| what(&service.spec));
+            if !possible.contains(&is) {
+                broken.push(format!("service {name} is {is:?}, it may be {possible:?}"));
+            }
+        }
+        for service in state.services() {
+            if !self.services.contains_key(&service.spec.name) {
+                broken.push(format!("service {} was never asked for", service.spec.name));
+            }
+        }
+        broken
+    }
+}
