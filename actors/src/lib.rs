@@ -12,3 +12,4 @@ pub mod metric_definitions;
 pub mod node;
 pub mod raft;
 pub mod task_runner;
+mod witness;

@@ -9,6 +9,7 @@ use rand::RngCore as _;
 use shoal_actors::api::{ApiError, InitOptions, JoinOptions, LocalState, NodeApi as _};
 use shoal_actors::clock::system_clock;
 use shoal_actors::node::{ControllerFactory, Node, NodeConfig as ActorsConfig, Storage};
+use shoal_actors::task_runner::Limits;
 use shoal_core::model::{ClusterSpec, NodeId};
 use shoal_core::task::Controller;
 use shoal_net::EndpointConfig;
@@ -87,6 +88,7 @@ async fn start_node(config: &NodeConfig) -> anyhow::Result<Node> {
         force_new_cluster: config.start == Start::ForceNewCluster,
         socket,
         storage: Storage::default(),
+        limits: Limits::for_processors(std::thread::available_parallelism().map_or(1, usize::from)),
     };
     let node = Node::start(actors).await.context("the node cannot start")?;
     tracing::info!(listen = %config.listen, engine = %config.engine, data = %config.data_dir.display(), "node started");

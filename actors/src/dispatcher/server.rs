@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use shoal_core::dispatcher::{self as rules, AssignmentSet, Reports};
-use shoal_core::liveness::{Detector, DetectorConfig, Evidence, Verdict};
+use shoal_core::liveness::{Detector, DetectorConfig, Verdict};
 use shoal_core::model::{NodeDescription, NodeId, NodeState, NodeStatus, TaskId, Timestamp};
 use shoal_core::store::{Command, EventKind, ObjectId, State, Write};
 use shoal_net::gossip::Membership;
@@ -19,9 +19,10 @@ use crate::directory::Directory;
 use crate::leader::{Committed, Halt, Lead};
 use crate::metric_definitions::DispatcherMetrics;
 use crate::raft::RaftHandle;
+use crate::witness;
 
 /// How often the detector is asked.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(50);
 /// Reports that may wait to be committed; past that the node is told nothing and sends them again.
 const REPORTS_WAITING_MAX: usize = 200_000;
 /// Status writes in one command.
@@ -92,7 +93,7 @@ impl DispatcherActor {
     }
 
     fn heartbeat(&self, state: &State) -> Duration {
-        state.cluster().map_or(Duration::from_millis(300), |c| c.spec.dispatcher.heartbeat_period)
+        state.cluster().map_or(Duration::from_millis(200), |c| c.spec.dispatcher.heartbeat_period)
     }
 
     fn hint(&self) -> Option<ManagerAddr> {
@@ -142,7 +143,7 @@ impl DispatcherActor {
                 actor.flush(ctx);
             }
         });
-        let heartbeat_ms = u64::try_from(heartbeat.as_millis()).unwrap_or(300);
+        let heartbeat_ms = u64::try_from(heartbeat.as_millis()).unwrap_or(200);
         SessionReply::Open { session: id, heartbeat_ms }
     }
 
@@ -276,7 +277,7 @@ impl DispatcherActor {
         let at = tokio::time::Instant::now();
         leading.detector.on_tick(now, at.saturating_duration_since(leading.next_tick));
         leading.next_tick = at + TICK;
-        leading.gather_evidence(&state, &members, self.parts.node_id, now);
+        leading.gather_evidence(&state, &members, self.parts.node_id);
         for (node, verdict, reason) in leading.detector.decide(now) {
             let Some(known) = state.node(node) else { continue };
             let wanted = match verdict {
@@ -345,29 +346,10 @@ impl Leading {
         self.waiting.node_writes.entry(node).or_default().push(Write::NodeStatus(node, status));
     }
 
-    fn gather_evidence(
-        &mut self,
-        state: &State,
-        members: &[shoal_net::gossip::Member],
-        me: NodeId,
-        now: Timestamp,
-    ) {
-        let live: Vec<_> = members.iter().filter(|m| m.alive && m.node_id != me).collect();
+    fn gather_evidence(&mut self, state: &State, members: &[shoal_net::gossip::Member], me: NodeId) {
+        let witnesses = witness::witnesses(me, members);
         for node in state.nodes() {
-            let gossip_alive = node.id == me || members.iter().any(|m| m.node_id == node.id && m.alive);
-            let (mut asked, mut hearing) = (0, 0);
-            if !gossip_alive || self.detector.is_silent(node.id, now) {
-                let name = node.id.to_string();
-                for peer in live.iter().filter(|m| m.node_id != node.id) {
-                    asked += 1;
-                    let suspects = peer.values.get("suspects").map_or("", String::as_str);
-                    if !suspects.split(',').any(|s| s == name) {
-                        hearing += 1;
-                    }
-                }
-            }
-            let evidence = Evidence { gossip_alive, peers_hearing: hearing, peers_asked: asked };
-            self.detector.evidence(node.id, evidence);
+            self.detector.evidence(node.id, witnesses.evidence(node.id));
         }
         let gone: Vec<_> = self.detector.nodes().filter(|id| state.node(*id).is_none()).collect();
         for id in gone {

@@ -20,9 +20,9 @@ use crate::api::ApiError;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::dispatcher::{Agent, AgentHandle, ClusterNews};
-use crate::task_runner::{Limits, RedbTaskStore, TaskRunnerHandle, TaskStore};
+use crate::task_runner::{RedbTaskStore, TaskRunnerHandle, TaskStore};
+use crate::witness;
 
-const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
 const DESCRIBE_RETRY: Duration = Duration::from_secs(1);
 const DESCRIBE_FIRST: Duration = Duration::from_secs(2);
@@ -61,6 +61,7 @@ impl Member {
         let scope = inner.scope.child();
         let credentials = Arc::new(credentials);
         let identity = *credentials.identity();
+        let incarnation = saved.incarnation;
         inner.endpoint.set_credentials(Some(credentials.clone()));
         let directory = Directory::new(&saved.managers);
         let seeds = saved
@@ -73,7 +74,7 @@ impl Member {
             GossipConfig {
                 node_id: identity.node_id,
                 cluster_id: identity.cluster_id,
-                incarnation: saved.incarnation,
+                incarnation,
                 addr,
                 seeds: seeds.collect(),
             },
@@ -87,8 +88,7 @@ impl Member {
             Some(store) => store.clone(),
             None => Arc::new(RedbTaskStore::open(&inner.data.tasks()).map_err(internal)?),
         };
-        let runner =
-            TaskRunnerHandle::start(controller.clone(), store, inner.clock.clone(), Limits::default());
+        let runner = TaskRunnerHandle::start(controller.clone(), store, inner.clock.clone(), inner.limits);
         let base = NodeDescription {
             hostname: inner.hostname.clone(),
             addr: addr.to_string(),
@@ -112,7 +112,7 @@ impl Member {
             directory: directory.clone(),
             runner: runner.clone(),
             description: description.clone(),
-            incarnation: saved.incarnation,
+            incarnation,
             news: news_tx,
         }
         .start(stopped);
@@ -132,7 +132,7 @@ impl Member {
         });
         member.scope.spawn(run);
         member.scope.spawn(keep_described(controller, base, labels, publish));
-        member.scope.spawn(publish_suspects(member.membership.clone(), identity.node_id));
+        member.scope.spawn(witness::publish(member.membership.clone(), identity.node_id, incarnation));
         member.scope.spawn(Self::follow_news(Arc::downgrade(&member), news));
         member.scope.spawn(Self::keep_renewed(Arc::downgrade(&member), inner.clock.clone()));
         member.publish_role(identity.role);
@@ -381,28 +381,5 @@ async fn keep_described(
             });
         }
         tokio::time::sleep(wait).await;
-    }
-}
-
-/// Tell the others whom this node does not hear: one witness of three.
-async fn publish_suspects(membership: Arc<dyn Membership>, me: NodeId) {
-    let mut ticker = tokio::time::interval(PUBLISH_EVERY);
-    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut published = String::new();
-    loop {
-        ticker.tick().await;
-        let mut suspects: Vec<String> = membership
-            .view()
-            .into_iter()
-            .filter(|member| !member.alive && member.node_id != me)
-            .map(|member| member.node_id.to_string())
-            .collect();
-        suspects.sort_unstable();
-        suspects.dedup();
-        let suspects = suspects.join(",");
-        if suspects != published {
-            membership.set_self("suspects", suspects.clone());
-            published = suspects;
-        }
     }
 }

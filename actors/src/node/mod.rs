@@ -35,7 +35,7 @@ use crate::clock::Clock;
 use crate::identity::{JoinError, Joining};
 use crate::metric_definitions::Metrics;
 use crate::raft::{Disk, ProposeError, RaftConfig, RaftHandle};
-use crate::task_runner::TaskStore;
+use crate::task_runner::{Limits, TaskStore};
 use files::{Files, Saved};
 use home::Home;
 use manager::{Manager, ManagerParts};
@@ -76,6 +76,8 @@ pub struct NodeConfig {
     pub socket: shoal_net::EndpointConfig,
     /// Where it keeps what must survive a restart, if not in the data folder.
     pub storage: Storage,
+    /// How much its task runner does at once.
+    pub limits: Limits,
 }
 
 /// Storage in place of the data folder's, for the simulator: it decides what a crash leaves of it.
@@ -96,6 +98,7 @@ struct Inner {
     controller: ControllerFactory,
     clock: Clock,
     storage: Storage,
+    limits: Limits,
     home: Home,
     scope: Scope,
     endpoint: Endpoint,
@@ -136,6 +139,7 @@ impl Node {
             controller: config.controller,
             clock: config.clock,
             storage: config.storage,
+            limits: config.limits,
             home: Home::here(),
             scope,
             endpoint,

@@ -21,11 +21,21 @@ pub struct Limits {
     pub flush_delay: Duration,
 }
 
+impl Limits {
+    /// Fitting to a host: making a container waits for the engine's disk, starting one keeps two processors busy,
+    /// and more at once only makes them wait for each other.
+    #[must_use]
+    pub fn for_processors(processors: usize) -> Self {
+        let starts = processors.saturating_mul(2).clamp(4, 32);
+        Self { prepares: starts * 5, starts, ..Self::default() }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            prepares: 8,
-            starts: 8,
+            prepares: 20,
+            starts: 4,
             stops: 64,
             ended_containers: 200,
             tasks: 20_000,

@@ -173,7 +173,11 @@ fn cluster() -> Cluster {
     Cluster {
         meta: Meta::default(),
         id: ClusterId::from_u128(1),
-        spec: ClusterSpec::default(),
+        // A default may change; the bytes of what is written may not.
+        spec: ClusterSpec {
+            dispatcher: DispatcherSpec { heartbeat_period: Duration::from_millis(300) },
+            ..ClusterSpec::default()
+        },
         root_ca: RootCa { cert_der: vec![1], key_der: Secret(vec![2]) },
         tokens: JoinTokens { worker: "w".into(), manager: "m".into() },
     }

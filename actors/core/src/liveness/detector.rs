@@ -26,7 +26,7 @@ impl DetectorConfig {
     /// Fitting to the time between two heartbeats.
     #[must_use]
     pub fn for_heartbeat(period: Duration) -> Self {
-        let silence = (period * 3).max(Duration::from_millis(900));
+        let silence = (period * 3).max(Duration::from_millis(600));
         Self {
             silence,
             unreachable: silence * 2,
@@ -157,12 +157,6 @@ impl Detector {
                 watched.heard = watched.heard.plus(late).min(now);
             }
         }
-    }
-
-    /// Whether the other witnesses shall be asked about a node.
-    #[must_use]
-    pub fn is_silent(&self, node: NodeId, now: Timestamp) -> bool {
-        self.nodes.get(&node).is_some_and(|w| now.since(w.heard) >= self.config.silence)
     }
 
     /// When a verdict may change though nothing is heard.
