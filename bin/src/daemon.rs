@@ -71,6 +71,7 @@ async fn start_node(config: &NodeConfig) -> anyhow::Result<Node> {
     let hostname = config.name.clone().map_or_else(hostname, Ok)?;
     let clock = system_clock();
     let socket = EndpointConfig {
+        reset_key: None,
         socket: shoal_net::bind_udp(config.listen)?,
         rng_seed: None,
         scope: Scope::new(),

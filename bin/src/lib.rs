@@ -6,3 +6,4 @@ pub mod daemon;
 pub mod demo;
 pub mod http;
 pub mod logs;
+pub mod priority;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use quinn::{
     AsyncUdpSocket, ClientConfig, Connection, ConnectionError, ServerConfig, TransportConfig, VarInt,
 };
+use ring::hmac;
 use shoal_core::model::{NodeId, Role};
 use shoal_wire::codec::MESSAGE_BYTES_MAX;
 use shoal_wire::v1::Hello;
@@ -34,12 +35,18 @@ const GOSSIP_IDLE_TIMEOUT: Duration = Duration::from_secs(6);
 const STREAMS_MAX: u32 = 1024;
 const UNI_STREAMS_MAX: u32 = 64;
 
+/// Length of the secret behind QUIC's stateless resets.
+pub const RESET_KEY_BYTES: usize = 64;
+
 /// How an endpoint is set up.
 pub struct EndpointConfig {
     /// The UDP socket, real or simulated.
     pub socket: Arc<dyn AsyncUdpSocket>,
     /// Seed of QUIC's own randomness, in the simulator.
     pub rng_seed: Option<[u8; 32]>,
+    /// A secret that survives restarts: with it a node that was started again makes its peers drop at once what
+    /// they had open with its former self. Without one they wait until that has idled out.
+    pub reset_key: Option<[u8; RESET_KEY_BYTES]>,
     /// All of the endpoint's tasks run here.
     pub scope: Scope,
     /// The wall clock, for certificates.
@@ -309,7 +316,10 @@ impl Endpoint {
     /// # Errors
     /// If QUIC cannot use the socket.
     pub fn bind(config: EndpointConfig, handler: Arc<dyn Handler>) -> Result<Self, BindError> {
-        let mut quic = quinn::EndpointConfig::default();
+        let mut quic = match &config.reset_key {
+            Some(key) => quinn::EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key))),
+            None => quinn::EndpointConfig::default(),
+        };
         quic.rng_seed(config.rng_seed);
         let runtime = Arc::new(ScopedRuntime(config.scope.clone()));
         let endpoint = quinn::Endpoint::new_with_abstract_socket(quic, None, config.socket, runtime)?;

@@ -16,7 +16,7 @@ mod stats;
 pub mod task;
 mod tls;
 
-pub use endpoint::{BindError, CallError, Endpoint, EndpointConfig, Peer, bind_udp};
+pub use endpoint::{BindError, CallError, Endpoint, EndpointConfig, Peer, RESET_KEY_BYTES, bind_udp};
 pub use frame::{Frame, FrameError, FrameReceiver, FrameSender};
 pub use identity::Identity;
 pub use server::{Caller, Handler, Refusal};

@@ -153,6 +153,31 @@ async fn renewing_drops_no_stream() {
 }
 
 #[tokio::test]
+async fn peers_notice_a_node_that_was_killed_and_started_again() {
+    let world = World::new();
+    let key = Some([7; RESET_KEY_BYTES]);
+    let credentials = || Some(world.credentials(1, Role::Manager));
+    let scope = Scope::new();
+    let (manager, to) = support::bound("127.0.0.1:0".parse().unwrap(), key, scope.clone(), credentials());
+    let (caller, _) = world.node(2, Role::Manager);
+    send(&caller, &to, Kind::RaftVote).await.unwrap();
+    // Nothing is said to anybody.
+    scope.abort();
+    drop(manager);
+    let (_again, _) = loop {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if std::net::UdpSocket::bind(to.addr).is_ok() {
+            break support::bound(to.addr, key, Scope::new(), credentials());
+        }
+    };
+    // Well before the connection has idled out a call gets through.
+    let began = Instant::now();
+    while send(&caller, &to, Kind::RaftVote).await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(3), "the old connection is still taken for alive");
+    }
+}
+
+#[tokio::test]
 async fn a_promoted_node_speaks_with_its_new_role() {
     let world = World::new();
     let (_manager, to) = world.node(1, Role::Manager);

@@ -121,6 +121,7 @@ impl Host {
             seed: self.random() ^ 2,
             force_new_cluster: false,
             socket: EndpointConfig {
+                reset_key: None,
                 socket: self.network.bind(address(self.number)),
                 rng_seed: Some(quic_seed),
                 scope: scope.clone(),

@@ -66,6 +66,8 @@ pub struct Options {
     pub latency: (Duration, Duration),
     /// Least and most time of a durable write.
     pub sync: (Duration, Duration),
+    /// For how long a certificate is good. Longer than any disaster of this run, so that no node misses its renewal.
+    pub cert_life: Duration,
     /// Chance that a container ends by itself.
     pub container_crashes: f64,
     /// Weights of: kill, stop, unplug, split, weather, engine away, disk full.
@@ -105,6 +107,11 @@ impl Options {
                 Duration::from_micros(rng.random_range(20..200)),
                 Duration::from_micros(rng.random_range(200..5_000)),
             ),
+            cert_life: if rng.random_bool(0.5) {
+                Duration::from_secs(rng.random_range(240..480))
+            } else {
+                Duration::from_secs(90 * 24 * 3600)
+            },
             container_crashes: if everything && rng.random_bool(0.5) { 0.1 } else { 0.0 },
             weights: [
                 weight(crashes, 4),

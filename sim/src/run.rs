@@ -97,9 +97,11 @@ impl World {
             self.start(number).await?;
         }
         let first = self.hosts[0].node().context("h1 is not there")?.clone();
+        let mut spec = ClusterSpec::default();
+        spec.ca.node_cert_expiry = self.options.cert_life;
         let init = InitOptions {
             advertise: None,
-            spec: ClusterSpec::default(),
+            spec,
             availability: Availability::Active,
             force_new_cluster: false,
         };

@@ -93,7 +93,7 @@ impl DispatcherActor {
     }
 
     fn heartbeat(&self, state: &State) -> Duration {
-        state.cluster().map_or(Duration::from_millis(200), |c| c.spec.dispatcher.heartbeat_period)
+        state.cluster().map_or(Duration::from_millis(150), |c| c.spec.dispatcher.heartbeat_period)
     }
 
     fn hint(&self) -> Option<ManagerAddr> {
@@ -143,7 +143,7 @@ impl DispatcherActor {
                 actor.flush(ctx);
             }
         });
-        let heartbeat_ms = u64::try_from(heartbeat.as_millis()).unwrap_or(200);
+        let heartbeat_ms = u64::try_from(heartbeat.as_millis()).unwrap_or(150);
         SessionReply::Open { session: id, heartbeat_ms }
     }
 

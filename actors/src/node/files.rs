@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
+use shoal_net::RESET_KEY_BYTES;
 use shoal_wire::codec;
 use shoal_wire::v1::ManagerAddr;
 
@@ -45,6 +47,25 @@ impl Files {
 
     fn node(&self) -> PathBuf {
         self.root.join("node.bin")
+    }
+
+    /// The secret behind QUIC's stateless resets; made at the first start, and kept beyond any membership.
+    pub(super) fn reset_key(&self) -> io::Result<[u8; RESET_KEY_BYTES]> {
+        let path = self.root.join("reset.key");
+        let mut key = [0; RESET_KEY_BYTES];
+        match std::fs::read(&path) {
+            Ok(bytes) if bytes.len() == RESET_KEY_BYTES => {
+                key.copy_from_slice(&bytes);
+                return Ok(key);
+            }
+            Ok(_) => tracing::warn!(path = %path.display(), "not a key: made anew"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        SystemRandom::new().fill(&mut key).map_err(|_| io::Error::other("the system has no randomness"))?;
+        std::fs::create_dir_all(&self.root)?;
+        shoal_net::identity::write_private(&path, &key)?;
+        Ok(key)
     }
 
     pub(super) fn load(&self) -> io::Result<Saved> {

@@ -124,11 +124,12 @@ impl Node {
     ///
     /// # Errors
     /// If the port is taken or the data cannot be read; never because other nodes are not there.
-    pub async fn start(config: NodeConfig) -> Result<Self, ApiError> {
+    pub async fn start(mut config: NodeConfig) -> Result<Self, ApiError> {
         let router = Router::new();
         let scope = config.socket.scope.clone();
-        let endpoint = Endpoint::bind(config.socket, router.clone()).map_err(internal)?;
         let data = Files::new(&config.data_dir);
+        config.socket.reset_key = Some(data.reset_key().map_err(internal)?);
+        let endpoint = Endpoint::bind(config.socket, router.clone()).map_err(internal)?;
         let mut saved = data.load().map_err(internal)?;
         let node = Self(Arc::new(Inner {
             data,

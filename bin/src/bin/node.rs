@@ -20,6 +20,7 @@ fn main() -> ExitCode {
 
 fn run(config: NodeConfig) -> ExitCode {
     shoal::logs::init(config.log_format, &config.log_level);
+    shoal::priority::raise();
     match actix_rt::System::new().block_on(shoal::daemon::run(config)) {
         Ok(code) => code,
         Err(error) => {

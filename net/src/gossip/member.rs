@@ -14,9 +14,9 @@ use super::{Member, Membership};
 use crate::endpoint::Endpoint;
 use crate::task::Scope;
 
-/// With rounds every 100 ms, phi 4.5 over a mean that settles a little above: suspected after about half a second.
+/// With rounds every 100 ms, phi 4 over a mean that settles a little above: suspected after 0.4–0.5 s.
 const GOSSIP_EVERY: Duration = Duration::from_millis(100);
-const PHI_THRESHOLD: f64 = 4.5;
+const PHI_THRESHOLD: f64 = 4.0;
 const SAMPLES: usize = 200;
 const INTERVAL_MAX: Duration = Duration::from_secs(2);
 const INTERVAL_FIRST: Duration = Duration::from_millis(250);

@@ -88,10 +88,20 @@ impl World {
 }
 
 pub fn endpoint(credentials: Option<Arc<Credentials>>) -> (Endpoint, Peer) {
+    bound("127.0.0.1:0".parse().unwrap(), None, Scope::new(), credentials)
+}
+
+pub fn bound(
+    at: SocketAddr,
+    reset_key: Option<[u8; RESET_KEY_BYTES]>,
+    scope: Scope,
+    credentials: Option<Arc<Credentials>>,
+) -> (Endpoint, Peer) {
     let config = EndpointConfig {
-        socket: bind_udp("127.0.0.1:0".parse().unwrap()).unwrap(),
+        reset_key,
+        socket: bind_udp(at).unwrap(),
         rng_seed: None,
-        scope: Scope::new(),
+        scope,
         clock: Arc::new(|| Timestamp(NOW)),
     };
     let endpoint = Endpoint::bind(config, Arc::new(Echo)).unwrap();

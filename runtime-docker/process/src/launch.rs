@@ -104,9 +104,13 @@ impl Launch {
             command.gid(user.gid).uid(user.uid);
         }
         let descriptors: Vec<i32> = doors.iter().map(AsRawFd::as_raw_fd).collect();
-        // SAFETY: between fork and exec it only writes to descriptors that are open until the spawn is over.
+        // SAFETY: between fork and exec it only writes to descriptors that are open until the spawn is over, and
+        // gives the node's own priority back.
         unsafe {
-            command.pre_exec(move || descriptors.iter().try_for_each(|door| join(*door)));
+            command.pre_exec(move || {
+                libc::setpriority(libc::PRIO_PROCESS, 0, 0);
+                descriptors.iter().try_for_each(|door| join(*door))
+            });
         }
         Command::from(command).kill_on_drop(false).spawn()
     }

@@ -100,8 +100,8 @@ fn is_good(
         RestartCondition::OnFailure => task.status.state == TaskState::Complete || policy.max_attempts > 0,
         RestartCondition::Any => policy.max_attempts > 0,
     };
-    let is_old =
-        task.spec_version < service.task_spec_version && task.spec.container != service.spec.task.container;
+    let is_old = task.spec_version < service.task_spec_version
+        && !task.spec.container.runs_as(&service.spec.task.container);
     // The successor failed beside it, and must not be tried again: better the old one than none.
     let is_last_resort = state.tasks_of_service(service.id).any(|other| {
         other.slot == task.slot

@@ -26,7 +26,7 @@ impl DetectorConfig {
     /// Fitting to the time between two heartbeats.
     #[must_use]
     pub fn for_heartbeat(period: Duration) -> Self {
-        let silence = (period * 3).max(Duration::from_millis(600));
+        let silence = (period * 3).max(Duration::from_millis(500));
         Self {
             silence,
             unreachable: silence * 2,

@@ -71,7 +71,7 @@ impl Default for ClusterSpec {
                 log_entries_for_slow_followers: 500,
                 keep_old_snapshots: 0,
             },
-            dispatcher: DispatcherSpec { heartbeat_period: Duration::from_millis(200) },
+            dispatcher: DispatcherSpec { heartbeat_period: Duration::from_millis(150) },
             ca: CaSpec { node_cert_expiry: Duration::from_secs(90 * 24 * 3600) },
         }
     }

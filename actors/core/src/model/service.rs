@@ -155,6 +155,17 @@ pub struct ContainerSpec {
 pub(crate) const STOP_GRACE_PERIOD_DEFAULT: Duration = Duration::from_secs(10);
 
 impl ContainerSpec {
+    /// Whether containers of both are alike. Credentials only matter while an image is pulled.
+    #[must_use]
+    pub fn runs_as(&self, other: &Self) -> bool {
+        if self.registry_auth == other.registry_auth {
+            return self == other;
+        }
+        let mut other = other.clone();
+        other.registry_auth.clone_from(&self.registry_auth);
+        *self == other
+    }
+
     /// The grace that applies.
     #[must_use]
     pub fn stop_grace(&self) -> Duration {

@@ -26,7 +26,7 @@ pub fn outdated(state: &State, service: &Service, task: &Task) -> bool {
 
 fn runs_differently(a: &TaskSpec, b: &TaskSpec) -> bool {
     let TaskSpec { container, resources, restart: _, placement: _, log_driver, force_update } = a;
-    *container != b.container
+    !container.runs_as(&b.container)
         || *resources != b.resources
         || *log_driver != b.log_driver
         || *force_update != b.force_update

@@ -1,7 +1,7 @@
 //! Rolling updates.
 
 use super::*;
-use crate::model::{FailureAction, PortConfig, PortMode, UpdateOrder};
+use crate::model::{FailureAction, PortConfig, PortMode, RegistryAuth, Secret, UpdateOrder};
 
 fn running(replicas: u64, config: UpdateConfig) -> World {
     let mut world = World::new(3);
@@ -51,6 +51,18 @@ fn no_more_slots_than_the_parallelism_are_replaced_at_once() {
         }
         assert_eq!(images(&world), (0, 6));
     }
+}
+
+#[test]
+fn new_credentials_replace_no_task() {
+    let mut world = running(3, UpdateConfig::default());
+    let before: Vec<_> = world.live().iter().map(|task| task.id).collect();
+    world.change_task(S, |task| {
+        task.container.registry_auth = Some(RegistryAuth(Secret(b"e30=".to_vec())));
+    });
+    world.settle();
+    assert_eq!(world.live().iter().map(|task| task.id).collect::<Vec<_>>(), before);
+    world.assert_converged();
 }
 
 #[test]
