@@ -43,6 +43,9 @@ pub struct Constraint {
 /// Why a constraint was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConstraintError {
+    /// A label's name holds what no label's name may.
+    #[error("constraint {0:?}: letters, digits and . _ - / are wanted in the name of a label")]
+    LabelName(String),
     /// No operator.
     #[error("constraint {0:?} has no operator: write KEY==VALUE or KEY!=VALUE")]
     NoOperator(String),
@@ -83,10 +86,14 @@ impl FromStr for Attribute {
                         .then(|| key[prefix.len()..].to_owned())
                         .filter(|l| !l.is_empty())
                 };
+                let named = |name: String, make: fn(String) -> Self| {
+                    let fits = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
+                    if fits { Ok(make(name)) } else { Err(ConstraintError::LabelName(key.to_owned())) }
+                };
                 if let Some(name) = label("node.labels.") {
-                    Self::NodeLabel(name)
+                    named(name, Self::NodeLabel)?
                 } else if let Some(name) = label("engine.labels.") {
-                    Self::EngineLabel(name)
+                    named(name, Self::EngineLabel)?
                 } else {
                     return Err(ConstraintError::UnknownKey(key.to_owned()));
                 }
@@ -265,6 +272,8 @@ mod tests {
             "node.ip==10.0.0.0/33",
             "node.role==boss",
             "node.labels.==x",
+            "engine.labels.a=\n==.",
+            "node.labels.a b==c",
             "node.id==",
         ] {
             let error = text.parse::<Constraint>().expect_err(text).to_string();
