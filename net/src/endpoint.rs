@@ -9,6 +9,7 @@ use std::time::Duration;
 use quinn::{
     AsyncUdpSocket, ClientConfig, Connection, ConnectionError, ServerConfig, TransportConfig, VarInt,
 };
+use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use shoal_core::model::{NodeId, Role};
 use shoal_wire::codec::MESSAGE_BYTES_MAX;
@@ -148,6 +149,17 @@ fn transport(idle: Duration, keep_alive: Option<Duration>) -> Arc<TransportConfi
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX));
     Arc::new(config)
+}
+
+/// QUIC of an endpoint that knows the connections of its former self when it is asked for them: their ids are
+/// made with the same key, or it would take them for noise and say nothing.
+fn resetting(key: &[u8; RESET_KEY_BYTES]) -> quinn::EndpointConfig {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    let derived = hmac::sign(&key, b"connection ids");
+    let ids = derived.as_ref().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let mut config = quinn::EndpointConfig::new(Arc::new(key));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    config
 }
 
 fn client_config(crypto: quinn::crypto::rustls::QuicClientConfig, protocol: Protocol) -> ClientConfig {
@@ -316,10 +328,7 @@ impl Endpoint {
     /// # Errors
     /// If QUIC cannot use the socket.
     pub fn bind(config: EndpointConfig, handler: Arc<dyn Handler>) -> Result<Self, BindError> {
-        let mut quic = match &config.reset_key {
-            Some(key) => quinn::EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key))),
-            None => quinn::EndpointConfig::default(),
-        };
+        let mut quic = config.reset_key.map_or_else(quinn::EndpointConfig::default, |key| resetting(&key));
         quic.rng_seed(config.rng_seed);
         let runtime = Arc::new(ScopedRuntime(config.scope.clone()));
         let endpoint = quinn::Endpoint::new_with_abstract_socket(quic, None, config.socket, runtime)?;

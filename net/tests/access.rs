@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use shoal_core::model::{ClusterId, NodeId, Role};
 use shoal_net::ca::ca_digest;
 use shoal_net::identity::Credentials;
+use shoal_net::task::Scope;
 use shoal_net::*;
 use shoal_wire::{Kind, Protocol};
 use support::*;
@@ -158,7 +159,7 @@ async fn peers_notice_a_node_that_was_killed_and_started_again() {
     let key = Some([7; RESET_KEY_BYTES]);
     let credentials = || Some(world.credentials(1, Role::Manager));
     let scope = Scope::new();
-    let (manager, to) = support::bound("127.0.0.1:0".parse().unwrap(), key, scope.clone(), credentials());
+    let (manager, to) = bound("127.0.0.1:0".parse().unwrap(), key, scope.clone(), credentials());
     let (caller, _) = world.node(2, Role::Manager);
     send(&caller, &to, Kind::RaftVote).await.unwrap();
     // Nothing is said to anybody.
@@ -167,7 +168,7 @@ async fn peers_notice_a_node_that_was_killed_and_started_again() {
     let (_again, _) = loop {
         tokio::time::sleep(Duration::from_millis(10)).await;
         if std::net::UdpSocket::bind(to.addr).is_ok() {
-            break support::bound(to.addr, key, Scope::new(), credentials());
+            break bound(to.addr, key, Scope::new(), credentials());
         }
     };
     // Well before the connection has idled out a call gets through.

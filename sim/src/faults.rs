@@ -44,7 +44,7 @@ impl Faults {
     }
 
     /// The time until the next disaster, and how long it lasts. `None`: nothing breaks in this run.
-    pub fn next(&mut self) -> Option<(Duration, Fault, Duration)> {
+    pub fn draw(&mut self) -> Option<(Duration, Fault, Duration)> {
         let total: u32 = self.options.weights.iter().sum();
         if self.options.fault_every.is_zero() || total == 0 {
             return None;

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use shoal_actors::api::{ApiError, NodeApi as _};
 use shoal_actors::node::Node;
 use shoal_core::model::{
-    Availability, ContainerSpec, EndpointSpec, Meta, NodeSpec, RestartPolicy, Service, ServiceId,
+    Availability, ContainerSpec, EndpointSpec, Meta, NodeSpec, RestartPolicy, Role, Service, ServiceId,
     ServiceMode, ServiceSpec, TaskSpec,
 };
 use shoal_core::store::{Command, Expect, ObjectId, State, Write};
@@ -22,6 +22,9 @@ const CALL_MAX: Duration = Duration::from_secs(10);
 /// Replicas of one service, and services, at most.
 const REPLICAS_MAX: u64 = 6;
 const SERVICES_MAX: usize = 8;
+/// Managers that people keep.
+const MANAGERS_MIN: usize = 3;
+const MANAGERS_MAX: usize = 5;
 
 /// What a service may be like, as far as the person can know. `None`: not there.
 type Possible = Vec<Option<(u64, String)>>;
@@ -71,10 +74,11 @@ impl Person {
     pub async fn act(&mut self, node: &Node) {
         let Ok(state) = node.state() else { return };
         let live = state.services().count();
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..11) {
             0..=2 if live < SERVICES_MAX => self.create(node).await,
             0..=5 => self.change(node, &state).await,
             6 => self.remove(node, &state).await,
+            7 => self.change_role(node, &state).await,
             _ => self.move_tasks(node, &state).await,
         }
     }
@@ -208,6 +212,25 @@ impl Person {
         self.ask(node, &told, expects, vec![Write::NodeSpec(other.id, spec)]).await;
     }
 
+    /// Promote a worker, or demote a manager while enough are left.
+    async fn change_role(&mut self, node: &Node, state: &State) {
+        let managers = state.nodes().filter(|node| node.spec.role == Role::Manager).count();
+        let role = if self.rng.random_bool(0.5) { Role::Manager } else { Role::Worker };
+        let may = match role {
+            Role::Manager => managers < MANAGERS_MAX,
+            Role::Worker => managers > MANAGERS_MIN,
+        };
+        let others: Vec<_> = state.nodes().filter(|node| node.spec.role != role).cloned().collect();
+        if !may || others.is_empty() {
+            return;
+        }
+        let other = &others[self.rng.random_range(0..others.len())];
+        let spec = NodeSpec { role, ..other.spec.clone() };
+        let expects = vec![Expect::SpecVersion(ObjectId::Node(other.id), other.meta.spec_version)];
+        let told = format!("{} becomes a {role}", other.hostname());
+        self.ask(node, &told, expects, vec![Write::NodeSpec(other.id, spec)]).await;
+    }
+
     /// Let every node take tasks again. True once all do.
     pub async fn activate_all(&mut self, node: &Node) -> bool {
         let Ok(state) = node.state() else { return false };
@@ -235,5 +258,46 @@ impl Person {
             }
         }
         broken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_change_and_a_service_that_nobody_asked_for_are_found() {
+        let mut person = Person::new(1, Trace::new(false));
+        let id = ServiceId::from_u128(1);
+        let state = State::default();
+        person.services.insert("s1".into(), (id, vec![None]));
+        assert!(person.broken_promises(&state).is_empty());
+        person.learn("s1", &Outcome::Unknown, Some((2, "image:1".into())));
+        assert!(person.broken_promises(&state).is_empty());
+        person.learn("s1", &Outcome::Done, Some((3, "image:1".into())));
+        assert_eq!(person.broken_promises(&state).len(), 1);
+
+        let mut state = State::default();
+        let spec = ServiceSpec {
+            name: "s2".into(),
+            labels: BTreeMap::new(),
+            mode: ServiceMode::Replicated { replicas: 1 },
+            task: Arc::default(),
+            update: None,
+            rollback: None,
+            endpoint: EndpointSpec::default(),
+        };
+        let service = Service {
+            meta: Meta::default(),
+            id,
+            spec,
+            previous_spec: None,
+            task_spec_version: 0,
+            update: None,
+        };
+        let writes = vec![Write::ServiceCreate(Box::new(service))];
+        state.apply(1, 1, Command { writes, ..Command::default() }).expect("a legal command");
+        let told = Person::new(1, Trace::new(false)).broken_promises(&state);
+        assert_eq!(told, ["service s2 was never asked for"]);
     }
 }

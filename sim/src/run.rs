@@ -168,7 +168,7 @@ impl World {
         let mut faults = Faults::new(&self.options);
         let mut mends: BTreeMap<(Instant, u64), Fault> = BTreeMap::new();
         let mut count = 0;
-        let mut next = faults.next();
+        let mut next = faults.draw();
         let mut next_at = next.as_ref().map(|(after, ..)| Instant::now() + *after);
         self.calm_since.set(Some(Instant::now()));
         while !broken.get() {
@@ -193,7 +193,7 @@ impl World {
                 count += 1;
                 mends.insert((Instant::now() + lasts, count), fault);
             }
-            next = faults.next();
+            next = faults.draw();
             next_at = next.as_ref().map(|(after, ..)| Instant::now() + *after);
         }
         for (_, fault) in mends {
@@ -237,13 +237,14 @@ impl Bench {
     fn look(&mut self, nodes: &Nodes, engines: &[crate::containers::Engine], calm: Option<Instant>) {
         for (host, node) in nodes.borrow().iter() {
             let Some(raft) = node.raft() else { continue };
-            self.found.extend(self.leaders.look(*host, &raft));
+            let leadership = raft.leadership().borrow().clone();
+            self.found.extend(self.leaders.look(*host, leadership.is_me.then_some(leadership.term)));
             let state = raft.state();
             self.found.extend(self.states.look(*host, &state));
             self.found.extend(self.deaths.look(&state, calm));
         }
         for (at, engine) in engines.iter().enumerate() {
-            self.found.extend(self.engines.look(at + 1, engine));
+            self.found.extend(self.engines.look(at + 1, engine.running()));
         }
     }
 }
@@ -325,10 +326,10 @@ async fn heal(person: &mut Person, world: &World, broken: &Cell<bool>) -> Verdic
             }
         }
         if active {
-            match healed(&world.hosts, world.options.managers) {
+            match healed(&world.hosts) {
                 None => {
-                    let state = world.hosts[0].node().and_then(Node::raft).map(|raft| raft.state());
-                    let lies = state.map(|state| person.broken_promises(&state)).unwrap_or_default();
+                    let raft = world.hosts.iter().find_map(|host| host.node()?.raft());
+                    let lies = raft.map(|raft| person.broken_promises(&raft.state())).unwrap_or_default();
                     return if lies.is_empty() { Verdict::Kept } else { Verdict::Broken(lies) };
                 }
                 Some(what) => ails = what,

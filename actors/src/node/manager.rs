@@ -22,7 +22,7 @@ use crate::dispatcher::{DispatcherActor, DispatcherParts, serve_session};
 use crate::identity::Authority;
 use crate::leader::{Halt, Lead, LeaderActor, feed};
 use crate::metric_definitions::Metrics;
-use crate::raft::{Leadership, RaftHandle};
+use crate::raft::{Leadership, RaftActor, RaftHandle, Stop};
 
 const SEATS_EVERY: Duration = Duration::from_millis(200);
 
@@ -30,6 +30,7 @@ const SEATS_EVERY: Duration = Duration::from_millis(200);
 pub(super) struct ManagerParts {
     pub(super) node_id: NodeId,
     pub(super) raft: RaftHandle,
+    pub(super) consensus: Addr<RaftActor>,
     pub(super) endpoint: Endpoint,
     pub(super) directory: Directory,
     pub(super) membership: Arc<dyn Membership>,
@@ -43,6 +44,7 @@ pub(super) struct ManagerParts {
 pub(super) struct Manager {
     pub(super) raft: RaftHandle,
     pub(super) authority: Authority,
+    consensus: Addr<RaftActor>,
     dispatcher: Addr<DispatcherActor>,
     scheduler: Addr<SchedulerActor>,
     orchestrator: Addr<OrchestratorActor>,
@@ -52,8 +54,18 @@ pub(super) struct Manager {
 impl Manager {
     /// Start the actors; they idle until this manager leads.
     pub(super) fn start(parts: ManagerParts) -> Arc<Self> {
-        let ManagerParts { node_id, raft, endpoint, directory, membership, clock, metrics, seed, scope } =
-            parts;
+        let ManagerParts {
+            node_id,
+            raft,
+            consensus,
+            endpoint,
+            directory,
+            membership,
+            clock,
+            metrics,
+            seed,
+            scope,
+        } = parts;
         let rng = |purpose: u64| ChaCha12Rng::seed_from_u64(seed ^ (purpose << 56));
         let scheduler =
             LeaderActor::new(raft.clone(), clock.clone(), rng(1), metrics.scheduler.clone()).start();
@@ -81,7 +93,7 @@ impl Manager {
         scope.spawn(keep_seats(raft.clone(), clock.clone(), directory));
         scope.spawn(ban_removed(raft.clone(), endpoint));
         let authority = Authority::new(raft.clone(), clock);
-        Arc::new(Self { raft, authority, dispatcher, scheduler, orchestrator, scope })
+        Arc::new(Self { raft, authority, consensus, dispatcher, scheduler, orchestrator, scope })
     }
 
     /// Serve a node's session.
@@ -96,7 +108,7 @@ impl Manager {
             self.orchestrator.send(Halt),
             self.dispatcher.send(Halt)
         );
-        self.raft.shutdown().await;
+        let _ = self.consensus.send(Stop).await;
         self.scope.abort();
     }
 }

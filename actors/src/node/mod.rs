@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use actix::{Actor as _, Addr};
 use async_trait::async_trait;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -34,7 +35,7 @@ use crate::api::{ApiError, EventStream, Freshness, InitOptions, JoinOptions, Loc
 use crate::clock::Clock;
 use crate::identity::{JoinError, Joining};
 use crate::metric_definitions::Metrics;
-use crate::raft::{Disk, ProposeError, RaftConfig, RaftHandle};
+use crate::raft::{Disk, ProposeError, RaftActor, RaftConfig, RaftHandle, Start};
 use crate::task_runner::{Limits, TaskStore};
 use files::{Files, Saved};
 use home::Home;
@@ -100,6 +101,7 @@ struct Inner {
     storage: Storage,
     limits: Limits,
     home: Home,
+    consensus: Addr<RaftActor>,
     scope: Scope,
     endpoint: Endpoint,
     router: Arc<Router>,
@@ -142,6 +144,7 @@ impl Node {
             storage: config.storage,
             limits: config.limits,
             home: Home::here(),
+            consensus: RaftActor::default().start(),
             scope,
             endpoint,
             router,
@@ -282,13 +285,14 @@ impl Node {
         config.disk.clone_from(&self.0.storage.raft);
         config.tasks = self.0.scope.child();
         config.seed = Some(self.random(|rng| rng.next_u64()));
-        RaftHandle::start(config).await.map_err(internal)
+        self.0.consensus.send(Start(config)).await.map_err(internal)?.map_err(internal)
     }
 
     fn start_manager(&self, member: &Arc<Member>, raft: RaftHandle) -> Arc<Manager> {
         let manager = Manager::start(ManagerParts {
             node_id: member.node_id(),
             raft,
+            consensus: self.0.consensus.clone(),
             endpoint: self.0.endpoint.clone(),
             directory: member.directory.clone(),
             membership: member.membership.clone(),
@@ -352,10 +356,20 @@ impl Node {
                 tracing::info!("demoted");
                 member.set_manager(None);
                 manager.stop().await;
-                self.0.data.wipe_raft().map_err(internal)
+                self.wipe_raft().await.map_err(internal)
             }
             _ => Ok(()),
         }
+    }
+
+    /// Forget consensus, wherever it is kept.
+    async fn wipe_raft(&self) -> std::io::Result<()> {
+        if let Some(disk) = &self.0.storage.raft {
+            for name in disk.list().await? {
+                disk.remove(&name).await?;
+            }
+        }
+        self.0.data.wipe_raft()
     }
 
     /// The cluster removed this node: it stops its tasks and says so until it leaves.
@@ -636,6 +650,7 @@ impl Node {
             member.stop_after_tasks().await;
         }
         self.0.endpoint.set_credentials(None);
+        self.wipe_raft().await.map_err(internal)?;
         self.0.data.wipe().map_err(internal)?;
         self.set_status(LocalState::Inactive, "");
         Ok(())

@@ -1,6 +1,6 @@
 //! The actor that hosts consensus on every node: idle on a worker, running on a manager, and back.
 
-use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, MessageResult, WrapFuture};
+use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
 
 use super::config::RaftConfig;
 use super::error::StartError;
@@ -26,11 +26,6 @@ pub struct Start(pub RaftConfig);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Stop;
-
-/// The running handle, if any.
-#[derive(Message)]
-#[rtype(result = "Option<RaftHandle>")]
-pub struct Current;
 
 impl Handler<Start> for RaftActor {
     type Result = AtomicResponse<Self, Result<RaftHandle, StartError>>;
@@ -63,13 +58,5 @@ impl Handler<Stop> for RaftActor {
             }
         };
         AtomicResponse::new(Box::pin(stop.into_actor(self)))
-    }
-}
-
-impl Handler<Current> for RaftActor {
-    type Result = MessageResult<Current>;
-
-    fn handle(&mut self, _: Current, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.active.clone())
     }
 }

@@ -59,7 +59,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{Current, RaftActor, Start, Stop};
+pub use actor::{RaftActor, Start, Stop};
 pub use config::{RaftConfig, Timing};
 pub use disk::{Disk, DiskFuture};
 pub use error::{KeyError, OpenError, ProposeError, SeatError, StartError};

@@ -78,7 +78,14 @@ fn profile(name: &str) -> Result<Profile, String> {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => {
+            said.print()?;
+            return Ok(if said.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        }
+    };
+    match cli.command {
         Verb::Run { seed, events, kind } => run_one(seed, events, &kind),
         Verb::Check { seeds, first, kind } => check(seeds, first, &kind),
     }

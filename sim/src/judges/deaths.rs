@@ -35,3 +35,31 @@ impl Deaths {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shoal_core::model::{Node, NodeStatus};
+    use shoal_core::store::{Command, Write};
+
+    use super::*;
+
+    fn state(life: NodeState) -> State {
+        let status = NodeStatus { state: life, ..NodeStatus::default() };
+        let node = Node { id: NodeId::from_u128(1), status, ..Node::default() };
+        let mut state = State::default();
+        let writes = vec![Write::NodeCreate(Box::new(node))];
+        state.apply(1, 1, Command { writes, ..Command::default() }).expect("a legal command");
+        state
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_death_in_calm_is_found_and_one_in_a_storm_is_not() {
+        let long_ago = Instant::now();
+        tokio::time::advance(EXCUSED * 2).await;
+        let judge = |life, calm| Deaths::default().look(&state(life), calm).len();
+        assert_eq!(judge(NodeState::Down, Some(long_ago)), 1);
+        assert_eq!(judge(NodeState::Down, Some(Instant::now())), 0);
+        assert_eq!(judge(NodeState::Down, None), 0);
+        assert_eq!(judge(NodeState::Ready, Some(long_ago)), 0);
+    }
+}

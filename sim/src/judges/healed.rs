@@ -4,21 +4,29 @@ use std::collections::BTreeSet;
 
 use shoal_actors::raft::RaftHandle;
 use shoal_core::check::converged;
-use shoal_core::model::{NodeState, TaskState};
+use shoal_core::model::{NodeState, Role, TaskState};
 use shoal_core::store::State;
 
 use crate::host::Host;
 
 /// What still ails the cluster; nothing if it is well.
 #[must_use]
-pub fn healed(hosts: &[Host], managers: usize) -> Option<String> {
+pub fn healed(hosts: &[Host]) -> Option<String> {
     let rafts: Vec<(usize, RaftHandle)> =
         hosts.iter().filter_map(|host| Some((host.number, host.node()?.raft()?))).collect();
-    if rafts.len() < managers {
-        return Some(format!("{} of {managers} managers serve", rafts.len()));
-    }
     let states: Vec<State> = rafts.iter().map(|(_, raft)| raft.state()).collect();
-    let state = states.first()?;
+    let Some(state) = states.iter().max_by_key(|state| state.applied()) else {
+        return Some("no manager serves".into());
+    };
+    let managers: BTreeSet<String> = state
+        .nodes()
+        .filter(|node| node.spec.role == Role::Manager)
+        .map(|node| node.hostname().to_owned())
+        .collect();
+    let serving: BTreeSet<String> = rafts.iter().map(|(number, _)| format!("h{number}")).collect();
+    if managers != serving {
+        return Some(format!("{managers:?} are managers, {serving:?} serve as such"));
+    }
     if !rafts.iter().any(|(_, raft)| raft.leadership().borrow().is_me) {
         return Some("nobody leads".into());
     }

@@ -62,3 +62,58 @@ fn between(before: &State, after: &State, neighbours: bool) -> Vec<String> {
         .map(ToString::to_string)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use shoal_core::model::{Node, NodeId, ServiceId, Slot, Task, TaskId, TaskState, TaskStatus};
+    use shoal_core::store::{Command, Write};
+
+    use super::*;
+
+    fn applied(writes: impl IntoIterator<Item = Write>) -> State {
+        let mut state = State::default();
+        for (at, write) in writes.into_iter().enumerate() {
+            state
+                .apply(at as u64 + 1, 1, Command { writes: vec![write], ..Command::default() })
+                .expect("a legal command");
+        }
+        state
+    }
+
+    fn node(id: u128) -> Write {
+        Write::NodeCreate(Box::new(Node { id: NodeId::from_u128(id), ..Node::default() }))
+    }
+
+    fn task(state: TaskState) -> Write {
+        Write::TaskCreate(std::sync::Arc::new(Task {
+            meta: Default::default(),
+            id: TaskId::from_u128(1),
+            service_id: ServiceId::from_u128(1),
+            service_name: "s".into(),
+            slot: Slot::Replica(1),
+            node_id: Some(NodeId::from_u128(1)),
+            spec: Default::default(),
+            spec_version: 0,
+            ports: Vec::new(),
+            desired: TaskState::Shutdown,
+            start_after: None,
+            status: TaskStatus { state, ..TaskStatus::default() },
+        }))
+    }
+
+    #[test]
+    fn managers_that_disagree_are_found() {
+        let mut states = States::default();
+        assert!(states.look(1, &applied([node(1)])).is_empty());
+        assert!(states.look(2, &applied([node(1)])).is_empty());
+        assert_eq!(states.look(3, &applied([node(2)])).len(), 1);
+    }
+
+    #[test]
+    fn a_task_that_goes_back_is_found() {
+        let mut states = States::default();
+        states.look(1, &applied([node(1), task(TaskState::Running)]));
+        let found = states.look(2, &applied([node(1), task(TaskState::Starting), node(3)]));
+        assert!(found.iter().any(|what| what.contains("went back")), "{found:?}");
+    }
+}
