@@ -40,7 +40,7 @@ pub(super) struct Flags {
     /// What runs the containers: a Docker engine's unix://PATH, or process for plain child processes [default: unix:///var/run/docker.sock].
     #[arg(long, value_name = "URL|process")]
     pub(super) engine: Option<String>,
-    /// TCP address for /metrics [default: none; the API serves it too].
+    /// TCP address for /metrics [default: none, not served].
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) metrics: Option<String>,
     /// Begin a new cluster if this node is in none.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use shoal_core::model::{Node, NodeId, NodeState, Role};
+use shoal_core::seats;
 use shoal_core::store::{Expect, ObjectId, State, Write};
 
 use super::super::body::{self, Answer};
@@ -161,8 +162,8 @@ fn check_demotion(context: &Context, state: &State, node: &Node) -> Result<(), H
     let voters: Vec<_> =
         state.nodes().filter(|other| other.manager.is_some() && other.id != node.id).collect();
     let up = voters.iter().filter(|v| reachable.contains(&v.id) || own == Some(v.id)).count();
-    let quorum = voters.len() / 2 + 1;
-    if up < quorum {
+    if !seats::keeps_quorum(voters.len(), up) {
+        let quorum = voters.len() / 2 + 1;
         return Err(HttpError::invalid(format!(
             "rpc error: code = FailedPrecondition desc = can't remove node from raft: this would result in a \
              loss of quorum: of the {} managers that would remain {up} can be reached and {quorum} are needed; \
