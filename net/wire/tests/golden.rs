@@ -248,6 +248,15 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ],
         ..Command::default()
     };
+    let tied = Command {
+        expects: vec![
+            Expect::SpecVersion(ObjectId::Service(ServiceId::from_u128(6)), 7),
+            Expect::Revision(ObjectId::Task(TaskId::from_u128(5)), 8),
+            Expect::Exists(ObjectId::Cluster),
+            Expect::Placeable(node(2), 9),
+        ],
+        ..Command::default()
+    };
     let reports = FromNode::Reports {
         number: 4,
         reports: vec![TaskReport { task_id: TaskId::from_u128(5), status: task().status }],
@@ -263,6 +272,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("renew request", bytes(&RenewRequest { csr_der: vec![1, 2] })),
         ("propose request", bytes(&ProposeRequest { id: 11, command: command() })),
         ("propose removals", bytes(&ProposeRequest { id: 12, command: removes })),
+        ("propose expectations", bytes(&ProposeRequest { id: 13, command: tied })),
         ("propose response", bytes(&ProposeResponse::Refused(ApplyError::NameTaken("web".into())))),
         ("seat request", bytes(&SeatRequest { node_id: node(2), addr: "10.0.0.2:2377".into() })),
         ("session request", bytes(&SessionRequest { description: description(), incarnation: 3 })),

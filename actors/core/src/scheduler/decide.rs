@@ -10,7 +10,7 @@ use super::node_info::Held;
 use super::queue::{Group, GroupKey};
 use crate::model::{PortConfig, TaskId, TaskState, TaskStatus, Timestamp};
 use crate::plan::{Plan, Step};
-use crate::store::{Expect, ObjectId, State, Write};
+use crate::store::{Expect, State, Write};
 
 /// Writes in one step at most.
 pub(super) const STEP_WRITES_MAX: usize = 256;
@@ -41,7 +41,7 @@ impl Scheduler {
     /// Place what waits. Tasks whose service is gone are left to the orchestrator.
     ///
     /// A step with assignments expects that no user changed any of its nodes (availability, labels)
-    /// since; it is then to be given to [`Scheduler::refused`] and decided anew.
+    /// and none went down since; it is then to be given to [`Scheduler::refused`] and decided anew.
     pub fn decide(&mut self, state: &State, now: Timestamp) -> Plan {
         self.table.failures.prune(now);
         let mut outcome = Outcome::default();
@@ -156,11 +156,12 @@ impl Scheduler {
             // By id, so that plans are alike however the table came about.
             slots.sort_unstable_by_key(|slot| self.table.node(*slot).map(|node| node.id));
             slots.dedup();
-            // What the user says of a node must not have changed meanwhile: a paused node takes no task.
+            // What the user says of a node must not have changed meanwhile, nor must it have gone down: a paused node
+            // takes no task, and one that is lost least of all.
             step.expects = slots
                 .into_iter()
                 .filter_map(|slot| self.table.node(slot))
-                .map(|node| Expect::SpecVersion(ObjectId::Node(node.id), node.meta.spec_version))
+                .map(|node| Expect::Placeable(node.id, node.meta.spec_version))
                 .collect();
             plan.steps.push(step);
         }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Command, Event, EventKind, Expect, ObjectId, State, Write};
 use crate::model::{
-    Meta, Node, NodeId, Service, ServiceId, ServiceSpec, Task, TaskId, TaskState, TaskStatus, Timestamp,
+    Meta, Node, NodeId, NodeState, Service, ServiceId, ServiceSpec, Task, TaskId, TaskState, TaskStatus,
+    Timestamp,
 };
 
 /// Why a command was refused. Nothing of it was applied.
@@ -103,6 +104,15 @@ impl State {
             Expect::Absent(object) => match self.meta(*object) {
                 None => Ok(()),
                 Some(_) => Err(ApplyError::Exists(*object)),
+            },
+            Expect::Placeable(node, version) => match self.nodes.get(node) {
+                None => Err(ApplyError::NotFound(ObjectId::Node(*node))),
+                Some(found)
+                    if found.meta.spec_version != *version || found.status.state != NodeState::Ready =>
+                {
+                    Err(ApplyError::OutOfSequence(ObjectId::Node(*node)))
+                }
+                Some(_) => Ok(()),
             },
         }
     }

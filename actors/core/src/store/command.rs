@@ -33,6 +33,8 @@ pub enum Expect {
     Exists(ObjectId),
     /// The object is not there.
     Absent(ObjectId),
+    /// The node's specification still has this version, and the node is ready: what is placed on it may be.
+    Placeable(NodeId, u64),
 }
 
 /// One change. Each names its object; what the object must be beforehand is said by `Expect`.

@@ -81,6 +81,25 @@ fn status_changes_never_make_a_users_update_fail() {
 }
 
 #[test]
+fn nothing_is_placed_on_a_node_that_went_down_or_was_changed_meanwhile() {
+    let mut state = with(vec![Write::NodeCreate(node(1))]);
+    let id = NodeId::from_u128(1);
+    let version = state.node(id).unwrap().meta.spec_version;
+    let placed = |version| Command { expects: vec![Expect::Placeable(id, version)], ..Command::default() };
+    let status = |state| Write::NodeStatus(id, NodeStatus { state, ..NodeStatus::default() });
+    let late = Err(ApplyError::OutOfSequence(ObjectId::Node(id)));
+    state.apply(2, 1, command(vec![status(NodeState::Ready)])).unwrap();
+    state.apply(3, 1, placed(version)).unwrap();
+    state.apply(4, 1, command(vec![status(NodeState::Down)])).unwrap();
+    assert_eq!(state.apply(5, 1, placed(version)), late);
+    let back = vec![status(NodeState::Ready), Write::NodeSpec(id, NodeSpec::default())];
+    state.apply(6, 1, command(back)).unwrap();
+    assert_eq!(state.apply(7, 1, placed(version)), late);
+    state.apply(8, 1, command(vec![Write::NodeRemove(id)])).unwrap();
+    assert_eq!(state.apply(9, 1, placed(version)), Err(ApplyError::NotFound(ObjectId::Node(id))));
+}
+
+#[test]
 fn a_leader_of_an_earlier_term_writes_nothing() {
     let mut state = State::default();
     let late = Command { term: Some(3), writes: vec![Write::NodeCreate(node(1))], ..Command::default() };
