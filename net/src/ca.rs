@@ -2,22 +2,26 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, SerialNumber,
 };
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use shoal_core::model::{ClusterId, RootCa, Secret, Timestamp};
 use time::OffsetDateTime;
 
-use crate::identity::{ANY_NODE, Identity, node_name, role_name};
+use crate::identity::{ANY_NODE, Identity, node_name, role_name, serial};
 
 const TOKEN_PREFIX: &str = "SWMTKN-1-";
 const DIGEST_CHARS: usize = 50;
 const SECRET_CHARS: usize = 25;
 const SECRET_BYTES: usize = 16;
+
+/// Certificates are valid from so long before they are made: clocks differ.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
 /// A certificate cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +35,11 @@ pub enum CaError {
     /// A time that certificates cannot carry.
     #[error("time {0:?} is out of range")]
     Time(Timestamp),
+}
+
+/// From when on a certificate is valid that is made now.
+fn backdated(now: Timestamp) -> Timestamp {
+    Timestamp(now.0.saturating_sub(u64::try_from(CLOCK_SKEW.as_millis()).unwrap_or(u64::MAX)))
 }
 
 fn date(at: Timestamp) -> Result<OffsetDateTime, CaError> {
@@ -49,7 +58,7 @@ impl CertificateAuthority {
     ///
     /// # Errors
     /// If no key can be made or a time is out of range.
-    pub fn create(cluster: ClusterId, from: Timestamp, until: Timestamp) -> Result<Self, CaError> {
+    pub fn create(cluster: ClusterId, now: Timestamp, until: Timestamp) -> Result<Self, CaError> {
         let key = KeyPair::generate_for(&PKCS_ED25519)?;
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name = DistinguishedName::new();
@@ -57,8 +66,7 @@ impl CertificateAuthority {
         params.distinguished_name.push(DnType::OrganizationName, cluster.to_string());
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        // Clocks differ: valid from an hour earlier.
-        params.not_before = date(Timestamp(from.0.saturating_sub(3_600_000)))?;
+        params.not_before = date(backdated(now))?;
         params.not_after = date(until)?;
         let cert = params.self_signed(&key)?;
         Ok(Self { cert_der: cert.der().to_vec(), issuer: Issuer::new(params, key) })
@@ -90,7 +98,7 @@ impl CertificateAuthority {
         &self,
         csr_der: &[u8],
         identity: &Identity,
-        from: Timestamp,
+        now: Timestamp,
         until: Timestamp,
     ) -> Result<Vec<u8>, CaError> {
         let csr_der = CertificateSigningRequestDer::from(csr_der.to_vec());
@@ -107,7 +115,8 @@ impl CertificateAuthority {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        params.not_before = date(from)?;
+        params.serial_number = Some(SerialNumber::from(serial(identity.as_of, &csr_der)));
+        params.not_before = date(backdated(now))?;
         params.not_after = date(until)?;
         request.params = params;
         Ok(request.signed_by(&self.issuer)?.der().to_vec())

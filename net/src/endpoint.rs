@@ -360,10 +360,12 @@ impl Endpoint {
         let left = credentials.is_none();
         // What was opened under another role is not used any more; streams on it go on.
         let role = |c: &Arc<Credentials>| c.identity().role;
-        if inner.credentials().as_ref().map(role) != credentials.as_ref().map(role) {
+        let other_role = inner.credentials().as_ref().map(role) != credentials.as_ref().map(role);
+        *inner.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
+        // After that: what is dialled meanwhile must not be under the old role either.
+        if other_role {
             inner.pool.clear();
         }
-        *inner.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
         if left {
             inner.tracked.close(|_| true, close::DONE, "left the cluster");
             self.set_banned(BTreeSet::new());

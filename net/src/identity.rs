@@ -11,6 +11,8 @@ use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use shoal_core::model::{ClusterId, NodeId, Role, Timestamp};
 
+use crate::ca::CLOCK_SKEW;
+
 /// What a certificate says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
@@ -20,6 +22,9 @@ pub struct Identity {
     pub role: Role,
     /// Organisation.
     pub cluster_id: ClusterId,
+    /// Index of the state that the certificate was made from, in its serial number. A state that is older says nothing
+    /// against the role.
+    pub as_of: u64,
 }
 
 /// A certificate or key is not what it should be.
@@ -75,6 +80,24 @@ impl Identity {
     }
 }
 
+/// First byte of every serial number: positive, and no zero that would be left out.
+const SERIAL_FORM: u8 = 1;
+
+/// A serial number that carries the index of the state, and is another one for every key.
+pub(crate) fn serial(as_of: u64, csr_der: &[u8]) -> Vec<u8> {
+    let mut serial = vec![SERIAL_FORM];
+    serial.extend(as_of.to_be_bytes());
+    serial.extend(&digest(&SHA256, csr_der).as_ref()[..8]);
+    serial
+}
+
+fn as_of_serial(serial: &[u8]) -> Option<u64> {
+    match serial {
+        [SERIAL_FORM, rest @ ..] if rest.len() == 16 => Some(u64::from_be_bytes(*rest.first_chunk()?)),
+        _ => None,
+    }
+}
+
 fn parse(cert: &[u8]) -> Result<(Identity, Timestamp, Timestamp), IdentityError> {
     let bad = IdentityError::Certificate;
     let (_, cert) = x509_parser::parse_x509_certificate(cert).map_err(|_| bad("not X.509"))?;
@@ -95,6 +118,7 @@ fn parse(cert: &[u8]) -> Result<(Identity, Timestamp, Timestamp), IdentityError>
             _ => return Err(bad("the organisational unit is no role")),
         },
         cluster_id: cluster.parse().map_err(|_| bad("the organisation is no cluster id"))?,
+        as_of: as_of_serial(cert.raw_serial()).ok_or_else(|| bad("the serial number has another form"))?,
     };
     let millis = |t: i64| Timestamp(u64::try_from(t).unwrap_or(0).saturating_mul(1000));
     let validity = cert.validity();
@@ -179,13 +203,13 @@ impl Credentials {
         self.not_after
     }
 
-    /// When to renew: at 50–80 % of the certificate's life. Which is drawn from the certificate itself, so that
+    /// When to renew: at 50–80 % of the certificate's life, which begins when it is made and not when it is valid. Which is drawn from the certificate itself, so that
     /// nodes that joined together do not renew together, and a restart changes nothing.
     #[must_use]
     pub fn renew_at(&self) -> Timestamp {
         let drawn = digest(&SHA256, &self.cert_der);
         let share = u64::from(u16::from_be_bytes([drawn.as_ref()[0], drawn.as_ref()[1]]));
-        renewal(self.not_before, self.not_after, share)
+        renewal(self.not_before.plus(CLOCK_SKEW), self.not_after, share)
     }
 
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
@@ -265,6 +289,8 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -275,7 +301,7 @@ mod tests {
         let cluster_id = ClusterId::from_u128(5);
         let ca = CertificateAuthority::create(cluster_id, now, later).unwrap();
         let key = NodeKey::generate().unwrap();
-        let identity = Identity { node_id: NodeId::from_u128(7), role: Role::Worker, cluster_id };
+        let identity = Identity { node_id: NodeId::from_u128(7), role: Role::Worker, cluster_id, as_of: 9 };
         let cert = ca.sign(&key.csr().unwrap(), &identity, now, later).unwrap();
         Credentials::new(key, cert, ca.to_root_ca().cert_der).unwrap()
     }
@@ -297,9 +323,26 @@ mod tests {
     }
 
     #[test]
+    fn the_shortest_certificate_is_not_renewed_as_soon_as_it_is_made() {
+        let (now, hour) = (Timestamp(1_800_000_000_000), Duration::from_secs(3600));
+        let cluster_id = ClusterId::from_u128(5);
+        let ca = CertificateAuthority::create(cluster_id, now, now.plus(hour * 24)).unwrap();
+        let identity = Identity { node_id: NodeId::from_u128(7), role: Role::Worker, cluster_id, as_of: 9 };
+        for _ in 0..20 {
+            let key = NodeKey::generate().unwrap();
+            let cert = ca.sign(&key.csr().unwrap(), &identity, now, now.plus(hour)).unwrap();
+            let due = Credentials::new(key, cert, ca.to_root_ca().cert_der).unwrap().renew_at();
+            assert!(due >= now.plus(hour / 2) && due <= now.plus(hour / 10 * 8), "{due:?}");
+        }
+    }
+
+    #[test]
     fn the_authority_decides_name_and_role_not_the_request() {
         let identity = *credentials().identity();
-        assert_eq!((identity.node_id, identity.role), (NodeId::from_u128(7), Role::Worker));
+        assert_eq!(
+            (identity.node_id, identity.role, identity.as_of),
+            (NodeId::from_u128(7), Role::Worker, 9)
+        );
     }
 
     #[test]

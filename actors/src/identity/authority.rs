@@ -20,8 +20,6 @@ const FAILURES_MAX: usize = 100;
 const FAILURES_WINDOW: Duration = Duration::from_secs(10);
 const CSR_BYTES_MAX: usize = 8 << 10;
 const TEXT_BYTES_MAX: usize = 256;
-/// Certificates are valid from a little before now: clocks differ.
-const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
 /// Issues certificates in the name of the cluster.
 pub struct Authority {
@@ -137,10 +135,9 @@ impl Authority {
         let bad = |error: ca::CaError| JoinRefusal::BadCsr(error.to_string());
         let authority = CertificateAuthority::load(&cluster.root_ca).map_err(bad)?;
         let now = (self.clock)();
-        let from = shoal_core::model::Timestamp(now.0.saturating_sub(millis(CLOCK_SKEW)));
         let until = now.plus(cluster.spec.ca.node_cert_expiry);
-        let identity = shoal_net::Identity { node_id, role, cluster_id: cluster.id };
-        let cert_der = authority.sign(csr_der, &identity, from, until).map_err(bad)?;
+        let identity = shoal_net::Identity { node_id, role, cluster_id: cluster.id, as_of: state.applied() };
+        let cert_der = authority.sign(csr_der, &identity, now, until).map_err(bad)?;
         let managers = state
             .nodes()
             .filter_map(|n| Some(ManagerAddr { node_id: n.id, addr: n.manager.as_ref()?.addr.clone() }))
@@ -178,8 +175,4 @@ fn check_size(what: &str, len: usize, most: usize) -> Result<(), JoinRefusal> {
     } else {
         Ok(())
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -414,11 +414,10 @@ impl Node {
             CertificateAuthority::create(cluster_id, now, now.plus(ROOT_CA_LIFE)).map_err(internal)?;
         let root_ca = authority.to_root_ca();
         let key = NodeKey::generate().map_err(internal)?;
-        let identity = Identity { node_id, role: Role::Manager, cluster_id };
+        let identity = Identity { node_id, role: Role::Manager, cluster_id, as_of: 0 };
         let csr = key.csr().map_err(internal)?;
         let until = now.plus(options.spec.ca.node_cert_expiry);
-        let from = shoal_core::model::Timestamp(now.0.saturating_sub(3_600_000));
-        let cert = authority.sign(&csr, &identity, from, until).map_err(internal)?;
+        let cert = authority.sign(&csr, &identity, now, until).map_err(internal)?;
         let credentials = Credentials::new(key, cert, root_ca.cert_der.clone()).map_err(internal)?;
         let tokens = JoinTokens {
             worker: JoinToken::generate(&root_ca.cert_der).map_err(internal)?.to_string(),

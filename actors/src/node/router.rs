@@ -62,8 +62,12 @@ impl Handler for Router {
                 (_, Protocol::Raft | Protocol::Control) => {
                     let manager = manager.ok_or_else(|| refuse("this node is not a manager"))?;
                     let identity = from.identity.ok_or_else(|| refuse("a certificate is needed"))?;
-                    // A certificate lives longer than a demotion: what counts is the role that the cluster gave.
-                    let demoted = |node: &Arc<shoal_core::model::Node>| node.spec.role != Role::Manager;
+                    // A certificate lives longer than a demotion: what counts is the role that the cluster gave. But a
+                    // manager that is catching up has an old state, in which the leader may be a worker yet: a
+                    // certificate made since then proves the promotion.
+                    let demoted = |node: &Arc<shoal_core::model::Node>| {
+                        node.spec.role != Role::Manager && node.meta.spec_version > identity.as_of
+                    };
                     let leaving = kind == Kind::LeaveSeat;
                     if !leaving
                         && manager.raft.state().node(identity.node_id).is_some_and(demoted)

@@ -68,7 +68,7 @@ impl World {
         until: u64,
     ) -> Arc<Credentials> {
         let key = NodeKey::generate().unwrap();
-        let identity = Identity { node_id: NodeId::from_u128(id), role, cluster_id: cluster };
+        let identity = Identity { node_id: NodeId::from_u128(id), role, cluster_id: cluster, as_of: 1 };
         let cert = self.ca.sign(&key.csr().unwrap(), &identity, Timestamp(from), Timestamp(until)).unwrap();
         Arc::new(Credentials::new(key, cert, self.ca.to_root_ca().cert_der).unwrap())
     }
@@ -76,7 +76,7 @@ impl World {
     /// Credentials signed by this authority, but trusting another's root: an intruder that dials `there`.
     pub fn forged(&self, there: &Self, id: u128, role: Role) -> Arc<Credentials> {
         let key = NodeKey::generate().unwrap();
-        let identity = Identity { node_id: NodeId::from_u128(id), role, cluster_id: CLUSTER };
+        let identity = Identity { node_id: NodeId::from_u128(id), role, cluster_id: CLUSTER, as_of: 1 };
         let cert =
             self.ca.sign(&key.csr().unwrap(), &identity, Timestamp(NOW - DAY), Timestamp(NOW + DAY)).unwrap();
         Arc::new(Credentials::new(key, cert, there.ca.to_root_ca().cert_der).unwrap())
