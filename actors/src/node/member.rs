@@ -1,6 +1,7 @@
 //! A node's life in a cluster: its certificate, gossip, its session, its tasks, and the manager in it.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(super) struct Member {
     agent: AgentHandle,
     description: watch::Receiver<NodeDescription>,
     manager: Mutex<Option<Arc<Manager>>>,
+    /// Whether it asks for a seat that it lost.
+    asking: AtomicBool,
     stop: watch::Sender<bool>,
     scope: Scope,
 }
@@ -127,6 +130,7 @@ impl Member {
             agent,
             description,
             manager: Mutex::default(),
+            asking: AtomicBool::new(false),
             stop,
             scope,
         });
@@ -231,6 +235,8 @@ impl Member {
                     let serves = member.manager().is_some();
                     if role != has || serves != (role == Role::Manager) {
                         member.change_role(role).await;
+                    } else if serves && member.lacks_seat() {
+                        member.reclaim_seat();
                     }
                 }
             }
@@ -261,6 +267,33 @@ impl Member {
         }
     }
 
+    /// Whether this manager is none of those that the leader names.
+    fn lacks_seat(&self) -> bool {
+        let me = self.node_id();
+        !self.directory.managers().iter().any(|manager| manager.node_id == me)
+    }
+
+    /// A manager that was demoted and promoted while nobody reached it has lost its seat and does not know: its own log
+    /// still names it, and nobody sends it any more. It asks until the leader names it again.
+    fn reclaim_seat(self: &Arc<Self>) {
+        if self.asking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let member = Arc::clone(self);
+        self.node.spawn_at_home(async move {
+            let mut delay = Duration::from_millis(50);
+            while member.manager().is_some() && member.lacks_seat() {
+                match member.ask_for_seat(member.node_id(), &member.addr().to_string()).await {
+                    Ok(()) => tracing::info!("this manager has a seat again"),
+                    Err(error) => tracing::debug!(error, "no seat yet"),
+                }
+                tokio::time::sleep(delay).await;
+                delay = (delay * 2).min(Duration::from_secs(2));
+            }
+            member.asking.store(false, Ordering::Release);
+        });
+    }
+
     fn remember_managers(&self) {
         let managers: Vec<ManagerAddr> = self.directory.managers();
         let mut saved = locked(&self.saved);
@@ -282,6 +315,13 @@ impl Member {
     async fn renew(&self) -> Result<(), crate::identity::JoinError> {
         let endpoint: &Endpoint = &self.node.0.endpoint;
         let (credentials, joined) = crate::identity::renew(endpoint, &self.peers()).await?;
+        // With one that has ended nobody would talk to this node any more, not even to renew it.
+        let (until, now) = (credentials.not_after(), (self.node.0.clock)());
+        if until <= now {
+            let words =
+                format!("the new certificate ended {} s ago: check the clocks", now.since(until).as_secs());
+            return Err(crate::identity::JoinError::Answer(words));
+        }
         if let Err(error) = credentials.store(&self.node.0.data.identity()) {
             tracing::error!(%error, "the new certificate cannot be stored");
         }
@@ -302,6 +342,14 @@ impl Member {
                 let due = credentials.renew_at();
                 if now >= due {
                     match member.renew().await {
+                        // Made by a clock far from this one: asking again at once would bring no better one.
+                        Ok(()) if locked(&member.credentials).renew_at() <= clock() => {
+                            failures = failures.saturating_add(1);
+                            tracing::warn!(
+                                failures,
+                                "the new certificate is due already: the manager's clock and this one's differ"
+                            );
+                        }
                         Ok(()) => failures = 0,
                         Err(error) => {
                             failures = failures.saturating_add(1);
