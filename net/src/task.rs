@@ -1,10 +1,13 @@
-//! Tasks that belong together and end together: all of a node's, so that the simulator can kill one node.
+//! Tasks that belong together, are held together and end together: all of a node's, so that one node can be stopped among
+//! others in a process.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
@@ -30,10 +33,44 @@ impl Inner {
     }
 }
 
+/// Stands before every task of a group and of its children.
+#[derive(Debug, Default)]
+struct Gate {
+    shut: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Gate {
+    /// Whether a task has to wait; if so it is woken when the gate opens.
+    fn holds(&self, task: &Waker) -> bool {
+        if !self.shut.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have opened meanwhile, and woken who waited by then.
+        let shut = self.shut.load(Ordering::Acquire);
+        if shut && !waiting.iter().any(|known| known.will_wake(task)) {
+            waiting.push(task.clone());
+        }
+        shut
+    }
+
+    fn set(&self, shut: bool) {
+        self.shut.store(shut, Ordering::Release);
+        if !shut {
+            let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
 /// A group of tasks. Cheap to clone; aborting it ends them all, those of its children too, and nothing starts
 /// in it any more.
 #[derive(Debug, Clone, Default)]
-pub struct Scope(Arc<Mutex<Inner>>);
+pub struct Scope {
+    inner: Arc<Mutex<Inner>>,
+    gate: Arc<Gate>,
+}
 
 impl Scope {
     /// An empty group.
@@ -47,33 +84,56 @@ impl Scope {
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> Option<JoinHandle<T>> {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
         if inner.ended {
             return None;
         }
         inner.prune();
-        let handle = tokio::spawn(task);
+        let handle = tokio::spawn(self.gated(task));
         inner.handles.push(handle.abort_handle());
         Some(handle)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Work that goes on only while the group is not held, wherever it runs.
+    pub fn gated<T, F: Future<Output = T>>(&self, task: F) -> impl Future<Output = T> + use<T, F> {
+        let gate = Arc::clone(&self.gate);
+        async move {
+            let mut task = pin!(task);
+            std::future::poll_fn(
+                |cx| {
+                    if gate.holds(cx.waker()) { Poll::Pending } else { task.as_mut().poll(cx) }
+                },
+            )
+            .await
+        }
+    }
+
+    /// Hold all tasks of the group where they are, or let them go on: as if the machine had no time for them.
+    pub fn hold(&self, held: bool) {
+        self.gate.set(held);
     }
 
     /// A group that ends with this one, and may end before it.
     #[must_use]
     pub fn child(&self) -> Self {
-        let child = Self::default();
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = Self { inner: Arc::default(), gate: Arc::clone(&self.gate) };
+        let mut inner = self.lock();
         if inner.ended {
             child.abort();
         } else {
             inner.prune();
-            inner.children.push(Arc::downgrade(&child.0));
+            inner.children.push(Arc::downgrade(&child.inner));
         }
         child
     }
 
     /// End all tasks of the group.
     pub fn abort(&self) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
         inner.ended = true;
         for handle in inner.handles.drain(..) {
             handle.abort();
@@ -81,15 +141,19 @@ impl Scope {
         let children = std::mem::take(&mut inner.children);
         drop(inner);
         for child in children.iter().filter_map(Weak::upgrade) {
-            Self(child).abort();
+            Self { inner: child, gate: Arc::clone(&self.gate) }.abort();
         }
     }
 
-    /// Tasks that have not ended.
+    /// Tasks that have not ended, those of its children too.
     #[must_use]
     pub fn running(&self) -> usize {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.handles.iter().filter(|handle| !handle.is_finished()).count()
+        let inner = self.lock();
+        let own = inner.handles.iter().filter(|handle| !handle.is_finished()).count();
+        let children: Vec<_> = inner.children.iter().filter_map(Weak::upgrade).collect();
+        drop(inner);
+        let of = |child| Self { inner: child, gate: Arc::clone(&self.gate) }.running();
+        own + children.into_iter().map(of).sum::<usize>()
     }
 }
 
@@ -152,11 +216,28 @@ mod tests {
         }
         one.abort();
         tokio::task::yield_now().await;
-        assert_eq!((parent.running(), one.running(), two.running()), (1, 0, 1));
+        assert_eq!((parent.running(), one.running(), two.running()), (2, 0, 1));
         parent.abort();
         let late = parent.child();
         late.spawn(std::future::pending::<()>());
         tokio::task::yield_now().await;
         assert_eq!((parent.running(), two.running(), late.running()), (0, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_held_scope_stands_still_and_goes_on_late() {
+        let scope = Scope::new();
+        let began = tokio::time::Instant::now();
+        let child = scope.child();
+        let work = child.spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            began.elapsed().as_secs()
+        });
+        tokio::task::yield_now().await;
+        scope.hold(true);
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        assert_eq!(scope.running(), 1);
+        scope.hold(false);
+        assert_eq!(work.unwrap().await.unwrap(), 5);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
 use shoal_core::model::{ContainerStatus, EngineInfo, NodeDescription, Platform, Resources, Task, TaskId};
 use shoal_core::task::{
     BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, Progress, RunState,
@@ -16,12 +17,16 @@ use tokio::sync::watch;
 use crate::trace::Trace;
 
 /// How likely each mishap is, for one container.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Mishaps {
     /// Preparing fails for good.
     pub prepare_fails: f64,
     /// The container ends by itself soon after its start.
     pub crashes: f64,
+    /// Its start takes seconds.
+    pub slow_starts: f64,
+    /// It does not hear its stop signal: it is killed when its grace is over.
+    pub slow_stops: f64,
 }
 
 struct Container {
@@ -94,6 +99,12 @@ impl Engine {
         tokio::time::sleep(Duration::from_millis(ms))
     }
 
+    fn happens(&self, chance: impl Fn(&Mishaps) -> f64) -> bool {
+        let mut inner = self.lock();
+        let chance = chance(&inner.mishaps);
+        inner.rng.random::<f64>() < chance
+    }
+
     fn status(&self, id: TaskId) -> Result<ContainerStatus, ControllerError> {
         let inner = self.lock();
         let container = inner.containers.get(&id).ok_or(ControllerError::NotFound(id))?;
@@ -160,12 +171,11 @@ impl Controller for Engine {
         Box::pin(async move {
             self.answer()?;
             self.pause(5, 50).await;
+            if self.happens(|mishaps| mishaps.prepare_fails) {
+                return Err(ControllerError::Task("simulated: no such image".into()));
+            }
             {
                 let mut inner = self.lock();
-                let fails = inner.mishaps.prepare_fails;
-                if inner.rng.random::<f64>() < fails {
-                    return Err(ControllerError::Task("simulated: no such image".into()));
-                }
                 if !inner.containers.contains_key(&task.id) {
                     inner.numbers += 1;
                     let number = inner.numbers;
@@ -183,10 +193,12 @@ impl Controller for Engine {
         Box::pin(async move {
             self.answer()?;
             self.pause(50, 400).await;
+            if self.happens(|mishaps| mishaps.slow_starts) {
+                self.pause(1_000, 10_000).await;
+            }
+            let crash = self.happens(|mishaps| mishaps.crashes);
             let crash_after = {
                 let mut inner = self.lock();
-                let crashes = inner.mishaps.crashes;
-                let crash = inner.rng.random::<f64>() < crashes;
                 let after = inner.rng.random_range(10..2_000);
                 let container = inner.containers.get(&task.id).ok_or(ControllerError::NotFound(task.id))?;
                 container.state.send_if_modified(|state| {
@@ -228,7 +240,11 @@ impl Controller for Engine {
         Box::pin(async move {
             self.answer()?;
             self.pause(10, 100).await;
-            self.exit(task.id, 143);
+            let deaf = self.happens(|mishaps| mishaps.slow_stops);
+            if deaf {
+                tokio::time::sleep(task.spec.container.stop_grace()).await;
+            }
+            self.exit(task.id, if deaf { 137 } else { 143 });
             self.trace.note(&format!("{} stopped {}", self.host, task.id));
             self.until_exit(task.id).await
         })

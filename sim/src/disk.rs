@@ -25,6 +25,8 @@ struct Inner {
     epoch: u64,
     full: bool,
     sync: (Duration, Duration),
+    /// What each durable write takes longer.
+    stall: Duration,
     rng: ChaCha8Rng,
 }
 
@@ -61,6 +63,7 @@ impl SimDisk {
             epoch: 0,
             full: false,
             sync,
+            stall: Duration::ZERO,
             rng: ChaCha8Rng::seed_from_u64(seed),
         };
         Self(Arc::new(Mutex::new(inner)))
@@ -73,6 +76,17 @@ impl SimDisk {
     /// From now on writes fail for want of space, or succeed again.
     pub fn set_full(&self, full: bool) {
         self.lock().full = full;
+    }
+
+    /// Whether writes fail for want of space.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.lock().full
+    }
+
+    /// From now on each durable write takes so much longer.
+    pub fn set_stall(&self, stall: Duration) {
+        self.lock().stall = stall;
     }
 
     /// The machine goes down: of each write under way nothing, a part or all arrived.
@@ -91,7 +105,7 @@ impl SimDisk {
 
     fn sync_time(inner: &mut Inner) -> Duration {
         let (least, most) = inner.sync;
-        inner.rng.random_range(least..=most)
+        inner.rng.random_range(least..=most) + inner.stall
     }
 }
 

@@ -18,17 +18,36 @@ pub enum Fault {
     Kill(usize),
     /// The process is asked to stop.
     Stop(usize),
+    /// The process stands still: its machine has no time for it.
+    Pause(usize),
     /// The host hears nobody.
     Unplug(usize),
     /// These hear only each other.
     Split(BTreeSet<usize>),
+    /// What these say does not reach the others, and they hear all.
+    OneWay(BTreeSet<usize>),
+    /// The host's cable is loose: it comes and goes.
+    Flap(usize),
     /// The wires lose, double and delay.
     Storm(Weather),
     /// The host's engine does not answer.
     EngineAway(usize),
     /// The host's disk takes no more.
     DiskFull(usize),
+    /// Each durable write on the host takes so much longer.
+    DiskSlow(usize, Duration),
+    /// The host's clock is ahead or behind by so many milliseconds.
+    ClockJump(usize, i64),
 }
+
+/// How long a loose cable holds or does not.
+pub const FLAP_EVERY: Duration = Duration::from_millis(700);
+/// Furthest jump of a clock: five minutes.
+const CLOCK_JUMP_MS_MAX: i64 = 300_000;
+const STALL_MS_MAX: u64 = 2_000;
+
+/// Makes a disaster of one kind, at this host if it is one of a host.
+type Make = fn(&mut Faults, usize) -> Fault;
 
 /// Draws disasters.
 pub struct Faults {
@@ -45,7 +64,26 @@ impl Faults {
 
     /// The time until the next disaster, and how long it lasts. `None`: nothing breaks in this run.
     pub fn draw(&mut self) -> Option<(Duration, Fault, Duration)> {
-        let total: u32 = self.options.weights.iter().sum();
+        let weights = self.options.weights;
+        let kinds: [(u32, Make); 12] = [
+            (weights.kill, |_, host| Fault::Kill(host)),
+            (weights.stop, |_, host| Fault::Stop(host)),
+            (weights.pause, |_, host| Fault::Pause(host)),
+            (weights.unplug, |_, host| Fault::Unplug(host)),
+            (weights.split, |faults, _| Fault::Split(faults.side())),
+            (weights.one_way, |faults, _| Fault::OneWay(faults.side())),
+            (weights.flap, |_, host| Fault::Flap(host)),
+            (weights.storm, |faults, _| Fault::Storm(faults.storm())),
+            (weights.engine_away, |_, host| Fault::EngineAway(host)),
+            (weights.disk_full, |_, host| Fault::DiskFull(host)),
+            (weights.disk_slow, |faults, host| {
+                Fault::DiskSlow(host, Duration::from_millis(faults.rng.random_range(20..STALL_MS_MAX)))
+            }),
+            (weights.clock_jump, |faults, host| {
+                Fault::ClockJump(host, faults.rng.random_range(-CLOCK_JUMP_MS_MAX..=CLOCK_JUMP_MS_MAX))
+            }),
+        ];
+        let total: u32 = kinds.iter().map(|(weight, _)| weight).sum();
         if self.options.fault_every.is_zero() || total == 0 {
             return None;
         }
@@ -57,25 +95,14 @@ impl Faults {
             _ => self.rng.random_range(5_000..20_000),
         });
         let mut at = self.rng.random_range(0..total);
-        let weights = self.options.weights;
-        let kind = weights
-            .iter()
-            .position(|weight| {
-                let here = at < *weight;
-                at = at.saturating_sub(*weight);
-                here
-            })
-            .unwrap_or_default();
         let host = self.rng.random_range(1..=self.options.hosts);
-        let fault = match kind {
-            0 => Fault::Kill(host),
-            1 => Fault::Stop(host),
-            2 => Fault::Unplug(host),
-            3 => Fault::Split(self.side()),
-            4 => Fault::Storm(self.storm()),
-            5 => Fault::EngineAway(host),
-            _ => Fault::DiskFull(host),
-        };
+        let drawn = kinds.into_iter().find(|(weight, _)| {
+            let here = at < *weight;
+            at = at.saturating_sub(*weight);
+            here
+        });
+        let (_, make) = drawn?;
+        let fault = make(self, host);
         Some((after, fault, lasts))
     }
 

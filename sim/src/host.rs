@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use shoal_actors::clock::Clock;
 use shoal_actors::node::{Node, NodeConfig, Storage};
 use shoal_actors::task_runner::{Limits, MemoryTaskStore};
@@ -43,6 +44,8 @@ pub struct Host {
     pub engine: Engine,
     /// Its disk.
     pub disk: SimDisk,
+    /// Its clock.
+    pub clock: WallClock,
     folder: PathBuf,
     tasks: MemoryTaskStore,
     network: Network,
@@ -56,6 +59,22 @@ pub struct Host {
 #[must_use]
 pub fn clock() -> Clock {
     Arc::new(|| Timestamp(hooks::wall_ms()))
+}
+
+/// A host's own wall clock, which may be wrong.
+#[derive(Debug, Clone, Default)]
+pub struct WallClock(Arc<AtomicI64>);
+
+impl WallClock {
+    /// Ahead of the truth by so many milliseconds, or behind it.
+    pub fn set_ahead(&self, ms: i64) {
+        self.0.store(ms, Ordering::Relaxed);
+    }
+
+    fn reading(&self) -> Clock {
+        let ahead = Arc::clone(&self.0);
+        Arc::new(move || Timestamp(hooks::wall_ms().saturating_add_signed(ahead.load(Ordering::Relaxed))))
+    }
 }
 
 /// The address of a host.
@@ -83,7 +102,8 @@ impl Host {
     ) -> Self {
         let engine = Engine::new(&format!("h{number}"), seed ^ 1, trace.clone());
         let tasks = MemoryTaskStore::default();
-        Self { number, engine, disk, folder, tasks, network, trace, seed, starts: 0, life: None }
+        let clock = WallClock::default();
+        Self { number, engine, disk, clock, folder, tasks, network, trace, seed, starts: 0, life: None }
     }
 
     /// The node, while the machine is up.
@@ -117,7 +137,7 @@ impl Host {
             hostname: format!("h{}", self.number),
             labels: Default::default(),
             controller: Arc::new(move |_| -> Arc<dyn Controller> { Arc::new(engine.clone()) }),
-            clock: clock(),
+            clock: self.clock.reading(),
             seed: self.random() ^ 2,
             force_new_cluster: false,
             socket: EndpointConfig {
@@ -125,7 +145,7 @@ impl Host {
                 socket: self.network.bind(address(self.number)),
                 rng_seed: Some(quic_seed),
                 scope: scope.clone(),
-                clock: clock(),
+                clock: self.clock.reading(),
             },
             storage: Storage {
                 raft: Some(Arc::new(self.disk.clone())),
@@ -138,7 +158,7 @@ impl Host {
         home.spawn_local(async move {
             let _ = tell.send(Node::start(config).await);
         });
-        let driver = actix_rt::spawn(home);
+        let driver = actix_rt::spawn(scope.gated(home));
         let started = timeout(START_MAX, told).await;
         let node = started
             .with_context(|| format!("h{} does not start", self.number))?
@@ -146,6 +166,14 @@ impl Host {
             .with_context(|| format!("h{} refuses to start", self.number))?;
         self.life = Some(Life { node, scope, driver });
         Ok(())
+    }
+
+    /// The machine has no time for the node, or has time again.
+    pub fn hold(&self, held: bool) {
+        if let Some(life) = &self.life {
+            self.trace.note(&format!("h{} {}", self.number, if held { "stands still" } else { "goes on" }));
+            life.scope.hold(held);
+        }
     }
 
     /// The machine loses its power: nothing is said to anybody, nothing ends in order. Its engine's containers
@@ -169,13 +197,19 @@ impl Host {
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         let Some(life) = self.life.take() else { return Ok(()) };
         self.trace.note(&format!("h{} stops", self.number));
+        life.scope.hold(false);
         let stopped = timeout(STOP_MAX, life.node.stop()).await;
-        self.trace.note(&format!("h{} stopped: {}", self.number, stopped.is_ok()));
+        // What was told to end does so when the runtime next looks.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let left = life.scope.running();
+        self.trace.note(&format!("h{} stopped: {}, {left} tasks left", self.number, stopped.is_ok()));
         self.network.unbind(address(self.number));
         life.driver.abort();
         life.scope.abort();
         drop(life.node);
         tokio::time::sleep(Duration::from_micros(1)).await;
+        ensure!(stopped.is_ok(), "h{} does not stop within {STOP_MAX:?}", self.number);
+        ensure!(left == 0, "h{} stopped, and {left} of its tasks run on", self.number);
         Ok(())
     }
 }

@@ -6,6 +6,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
+use crate::containers::Mishaps;
+
 /// Which disasters a run may meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -16,15 +18,18 @@ pub enum Profile {
     Lossy,
     /// Cables and splits.
     Partitions,
-    /// Nodes that die and come back.
+    /// Nodes that die and come back, or stand still for a while.
     Crashes,
-    /// All of it, and engines and disks that fail.
+    /// Disks that are full or slow.
+    Disks,
+    /// All of it, and engines that fail and clocks that jump.
     Everything,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 5] = [Self::Calm, Self::Lossy, Self::Partitions, Self::Crashes, Self::Everything];
+    pub const ALL: [Self; 6] =
+        [Self::Calm, Self::Lossy, Self::Partitions, Self::Crashes, Self::Disks, Self::Everything];
 
     /// Its name.
     #[must_use]
@@ -34,12 +39,55 @@ impl Profile {
             Self::Lossy => "lossy",
             Self::Partitions => "partitions",
             Self::Crashes => "crashes",
+            Self::Disks => "disks",
             Self::Everything => "everything",
         }
     }
 
     const fn is(self, other: Self) -> bool {
         matches!(self, Self::Everything) || self as u8 == other as u8
+    }
+}
+
+/// How often each kind of disaster is drawn, against the sum of all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs, reason = "each is named like its disaster in `faults`")]
+pub struct Weights {
+    pub kill: u32,
+    pub stop: u32,
+    pub pause: u32,
+    pub unplug: u32,
+    pub split: u32,
+    pub one_way: u32,
+    pub flap: u32,
+    pub storm: u32,
+    pub engine_away: u32,
+    pub disk_full: u32,
+    pub disk_slow: u32,
+    pub clock_jump: u32,
+}
+
+impl Weights {
+    fn of(profile: Profile) -> Self {
+        let weight = |on: bool, weight: u32| if on { weight } else { 0 };
+        let crashes = profile.is(Profile::Crashes);
+        let cuts = profile.is(Profile::Partitions);
+        let disks = profile.is(Profile::Disks);
+        let everything = profile == Profile::Everything;
+        Self {
+            kill: weight(crashes, 8),
+            stop: weight(crashes, 2),
+            pause: weight(crashes, 3),
+            unplug: weight(cuts, 5),
+            split: weight(cuts, 4),
+            one_way: weight(cuts, 4),
+            flap: weight(cuts, 2),
+            storm: weight(profile.is(Profile::Lossy), 4),
+            engine_away: weight(everything, 2),
+            disk_full: weight(disks, 2),
+            disk_slow: weight(disks, 2),
+            clock_jump: weight(everything, 2),
+        }
     }
 }
 
@@ -66,12 +114,13 @@ pub struct Options {
     pub latency: (Duration, Duration),
     /// Least and most time of a durable write.
     pub sync: (Duration, Duration),
-    /// For how long a certificate is good. Longer than any disaster of this run, so that no node misses its renewal.
+    /// For how long a certificate is good. Longer than any disaster of this run, so that no node misses its renewal;
+    /// short ones are not drawn together with clocks that jump about as far.
     pub cert_life: Duration,
-    /// Chance that a container ends by itself.
-    pub container_crashes: f64,
-    /// Weights of: kill, stop, unplug, split, weather, engine away, disk full.
-    pub weights: [u32; 7],
+    /// What containers do that they should not.
+    pub mishaps: Mishaps,
+    /// How often each kind of disaster comes.
+    pub weights: Weights,
 }
 
 impl Options {
@@ -81,11 +130,9 @@ impl Options {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let hosts = rng.random_range(3..=6);
         let managers = if hosts >= 5 && rng.random_bool(0.3) { 5 } else { 3 };
-        let weight = |on: bool, weight: u32| if on { weight } else { 0 };
-        let crashes = profile.is(Profile::Crashes);
-        let cuts = profile.is(Profile::Partitions);
         let everything = profile == Profile::Everything;
         let calm = profile == Profile::Calm;
+        let (weights, short_lives) = (Weights::of(profile), rng.random_bool(0.5));
         Self {
             seed,
             profile,
@@ -107,21 +154,17 @@ impl Options {
                 Duration::from_micros(rng.random_range(20..200)),
                 Duration::from_micros(rng.random_range(200..5_000)),
             ),
-            cert_life: if rng.random_bool(0.5) {
+            cert_life: if short_lives {
                 Duration::from_secs(rng.random_range(240..480))
             } else {
                 Duration::from_secs(90 * 24 * 3600)
             },
-            container_crashes: if everything && rng.random_bool(0.5) { 0.1 } else { 0.0 },
-            weights: [
-                weight(crashes, 4),
-                weight(crashes, 1),
-                weight(cuts, 3),
-                weight(cuts, 2),
-                weight(profile.is(Profile::Lossy), 2),
-                weight(everything, 1),
-                weight(everything, 1),
-            ],
+            mishaps: if everything && rng.random_bool(0.5) {
+                Mishaps { prepare_fails: 0.05, crashes: 0.1, slow_starts: 0.1, slow_stops: 0.1 }
+            } else {
+                Mishaps::default()
+            },
+            weights: Weights { clock_jump: if short_lives { 0 } else { weights.clock_jump }, ..weights },
         }
     }
 }
@@ -144,8 +187,10 @@ mod tests {
     #[test]
     fn a_profile_has_no_disaster_of_another() {
         let weights = |profile| Options::drawn(3, profile, Duration::ZERO).weights;
-        assert_eq!(weights(Profile::Calm), [0; 7]);
-        assert_eq!(weights(Profile::Crashes)[2..], [0; 5]);
-        assert!(weights(Profile::Everything).iter().all(|weight| *weight > 0));
+        let Weights { kill, stop, pause, .. } = weights(Profile::Crashes);
+        assert_eq!(weights(Profile::Calm), Weights::default());
+        assert_eq!(weights(Profile::Crashes), Weights { kill, stop, pause, ..Weights::default() });
+        let all = serde_json::to_value(Weights::of(Profile::Everything)).unwrap();
+        assert!(all.as_object().unwrap().values().all(|weight| weight.as_u64() > Some(0)), "{all}");
     }
 }

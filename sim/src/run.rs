@@ -1,7 +1,8 @@
 //! One run: a cluster is formed, lives through its disasters, and must be well again.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,11 +13,12 @@ use rand_chacha::ChaCha8Rng;
 use shoal_actors::api::{InitOptions, JoinOptions, NodeApi as _};
 use shoal_actors::node::Node;
 use shoal_core::model::{Availability, ClusterSpec};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::containers::Mishaps;
 use crate::disk::SimDisk;
-use crate::faults::{Fault, Faults, addresses};
+use crate::faults::{FLAP_EVERY, Fault, Faults, addresses};
 use crate::host::{Host, address, ip};
 use crate::judges::{Deaths, Engines, Leaders, States, healed};
 use crate::options::Options;
@@ -58,6 +60,8 @@ struct World {
     hosts: Vec<Host>,
     nodes: Nodes,
     trace: Trace,
+    /// Loose cables.
+    flapping: BTreeMap<IpAddr, JoinHandle<()>>,
     /// When the last disaster was over; none while one is.
     calm_since: Rc<Cell<Option<Instant>>>,
 }
@@ -76,11 +80,12 @@ impl World {
                 let folder = folder.join(format!("h{number}"));
                 let disk = SimDisk::new(seed, options.sync);
                 let host = Host::new(number, seed, folder, disk, network.clone(), trace.clone());
-                host.engine.set_mishaps(Mishaps { crashes: options.container_crashes, ..Mishaps::default() });
+                host.engine.set_mishaps(options.mishaps);
                 host
             })
             .collect();
-        Self { options, network, hosts, nodes: Nodes::default(), trace, calm_since: Rc::default() }
+        let (nodes, flapping) = (Nodes::default(), BTreeMap::new());
+        Self { options, network, hosts, nodes, trace, flapping, calm_since: Rc::default() }
     }
 
     async fn start(&mut self, number: usize) -> anyhow::Result<()> {
@@ -90,6 +95,14 @@ impl World {
             self.nodes.borrow_mut().insert(number, node.clone());
         }
         Ok(())
+    }
+
+    /// A node on a full disk refuses to start, as it must; it is started once there is space.
+    async fn start_if_it_can(&mut self, number: usize) -> anyhow::Result<()> {
+        if self.hosts[number - 1].disk.is_full() {
+            return Ok(());
+        }
+        self.start(number).await
     }
 
     async fn form(&mut self) -> anyhow::Result<()> {
@@ -132,25 +145,60 @@ impl World {
                 self.nodes.borrow_mut().remove(host);
                 self.hosts[host - 1].stop().await?;
             }
+            Fault::Pause(host) => self.hosts[host - 1].hold(true),
             Fault::Unplug(host) => self.network.set_plugged(ip(*host), false),
+            Fault::Flap(host) => {
+                let (network, host) = (self.network.clone(), ip(*host));
+                let flapping = tokio::spawn(async move {
+                    loop {
+                        for plugged in [false, true] {
+                            network.set_plugged(host, plugged);
+                            sleep(FLAP_EVERY).await;
+                        }
+                    }
+                });
+                self.flapping.insert(host, flapping);
+            }
+            Fault::OneWay(side) => self.one_way(side, true),
             Fault::Split(side) => self.network.split(&addresses(side)),
             Fault::Storm(storm) => self.network.set_weather(storm.clone()),
             Fault::EngineAway(host) => self.hosts[host - 1].engine.set_away(true),
             Fault::DiskFull(host) => self.hosts[host - 1].disk.set_full(true),
+            Fault::DiskSlow(host, stall) => self.hosts[host - 1].disk.set_stall(*stall),
+            Fault::ClockJump(host, ms) => self.hosts[host - 1].clock.set_ahead(*ms),
         }
         Ok(())
+    }
+
+    /// Block or open every way from these hosts to the others.
+    fn one_way(&self, from: &BTreeSet<usize>, blocked: bool) {
+        let others = (1..=self.options.hosts).filter(|host| !from.contains(host));
+        for (from, to) in others.flat_map(|to| from.iter().map(move |from| (*from, to))) {
+            self.network.set_blocked(ip(from), ip(to), blocked);
+        }
     }
 
     async fn mend(&mut self, fault: &Fault) -> anyhow::Result<()> {
         self.trace.note(&format!("mended {fault:?}"));
         match fault {
-            Fault::Kill(host) | Fault::Stop(host) => self.start(*host).await?,
+            Fault::Kill(host) | Fault::Stop(host) => self.start_if_it_can(*host).await?,
+            Fault::Pause(host) => self.hosts[host - 1].hold(false),
             Fault::Unplug(host) => self.network.set_plugged(ip(*host), true),
+            Fault::Flap(host) => {
+                if let Some(flapping) = self.flapping.remove(&ip(*host)) {
+                    flapping.abort();
+                }
+                self.network.set_plugged(ip(*host), true);
+            }
+            Fault::OneWay(side) => self.one_way(side, false),
+            Fault::DiskSlow(host, _) => self.hosts[host - 1].disk.set_stall(Duration::ZERO),
+            Fault::ClockJump(host, _) => self.hosts[host - 1].clock.set_ahead(0),
             Fault::Split(_) => self.network.split(&Default::default()),
             Fault::Storm(_) => self.network.set_weather(weather(&self.options)),
             Fault::EngineAway(host) => self.hosts[host - 1].engine.set_away(false),
             Fault::DiskFull(host) => {
                 self.hosts[host - 1].disk.set_full(false);
+                self.start(*host).await?;
                 // Consensus may have stopped on it, as it must; whoever runs the node starts it anew.
                 let stopped = self.hosts[host - 1].node().and_then(Node::raft);
                 if stopped.is_some_and(|raft| raft.metrics().failed.is_some()) {

@@ -85,6 +85,8 @@ struct Inner {
     rng: ChaCha8Rng,
     weather: Weather,
     unplugged: BTreeSet<IpAddr>,
+    /// Ways, from and to, on which nothing passes.
+    blocked: BTreeSet<(IpAddr, IpAddr)>,
     /// Addresses by side; no packet crosses sides. Empty: no partition.
     sides: BTreeMap<IpAddr, u8>,
     sent: u64,
@@ -110,6 +112,7 @@ impl Network {
             rng: ChaCha8Rng::seed_from_u64(seed),
             weather: Weather::default(),
             unplugged: BTreeSet::new(),
+            blocked: BTreeSet::new(),
             sides: BTreeMap::new(),
             sent: 0,
             lost: 0,
@@ -139,16 +142,19 @@ impl Network {
         }
     }
 
+    /// Block or open the way from one host to another; the way back is another way.
+    pub fn set_blocked(&self, from: IpAddr, to: IpAddr, blocked: bool) {
+        let mut inner = self.lock();
+        if blocked {
+            inner.blocked.insert((from, to));
+        } else {
+            inner.blocked.remove(&(from, to));
+        }
+    }
+
     /// Split the hosts: `left` hears only `left`, everybody else only everybody else.
     pub fn split(&self, left: &BTreeSet<IpAddr>) {
         self.lock().sides = left.iter().map(|host| (*host, 1)).collect();
-    }
-
-    /// End every partition, plug every cable.
-    pub fn mend(&self) {
-        let mut inner = self.lock();
-        inner.sides.clear();
-        inner.unplugged.clear();
     }
 
     /// Packets sent and lost so far.
@@ -229,6 +235,7 @@ impl Network {
             let cut = from != to
                 && (inner.unplugged.contains(&from)
                     || inner.unplugged.contains(&to)
+                    || inner.blocked.contains(&(from, to))
                     || inner.sides.get(&from) != inner.sides.get(&to));
             let there =
                 !cut && inner.ports.get(&flying.to).is_some_and(|p| p.queue.len() < SOCKET_PACKETS_MAX);
