@@ -72,7 +72,16 @@ pub fn leader_cut(
     Ok((leader, next_write(cluster, &others, tag, limit)?))
 }
 
-/// Pull a worker's cable; how long until all of a service's tasks run on other hosts. The cable stays pulled.
+/// How long it took from a pulled cable.
+#[derive(Debug, Clone, Copy)]
+pub struct Failover {
+    /// Until all containers were made elsewhere: by then the loss was noticed, decided on and told. The rest is the engines'.
+    pub made: Duration,
+    /// Until all of them ran.
+    pub running: Duration,
+}
+
+/// Pull a worker's cable; how long until all of a service's tasks are made and run on other hosts. The cable stays pulled.
 ///
 /// # Errors
 /// They do not within `limit`.
@@ -82,13 +91,13 @@ pub fn worker_cut(
     service: &str,
     count: usize,
     limit: Duration,
-) -> Result<Duration> {
+) -> Result<Failover> {
     let others = cluster.lab.hosts().iter().filter(|host| host.number() != worker && host.has_engine());
     let starts = Starts::listen(others, service)?;
     cluster.lab.cut(worker)?;
     let begun = Instant::now();
-    let last = starts.await_count(count, limit)?;
+    let (made, running) = (starts.await_made(count, limit)?, starts.await_count(count, limit)?);
     // A container that started and failed would have been counted, too.
     cluster.await_running(service, count, &[worker], limit)?;
-    Ok(last.duration_since(begun))
+    Ok(Failover { made: made.duration_since(begun), running: running.duration_since(begun) })
 }

@@ -1,5 +1,5 @@
-//! Starts of a service's containers as the engines tell them, at no cost while nothing happens: asking again and again would take
-//! processor time from what is measured.
+//! Containers of a service as they are made and started, told by the engines, at no cost while nothing happens: asking again and
+//! again would take processor time from what is measured.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
@@ -22,7 +22,15 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 pub struct Starts {
     streams: Vec<UnixStream>,
     threads: Vec<JoinHandle<()>>,
-    seen: Receiver<Instant>,
+    made: Receiver<Instant>,
+    started: Receiver<Instant>,
+}
+
+/// Where a stream's events go.
+#[derive(Clone)]
+struct Reports {
+    made: Sender<Instant>,
+    started: Sender<Instant>,
 }
 
 impl Starts {
@@ -32,9 +40,11 @@ impl Starts {
     /// An engine does not answer.
     pub fn listen<'a>(hosts: impl IntoIterator<Item = &'a Host>, service: &str) -> Result<Self> {
         let label = format!("com.docker.swarm.service.name={service}");
-        let filters = json!({"type": ["container"], "event": ["start"], "label": [label]}).to_string();
-        let (report, seen) = channel();
-        let mut starts = Self { streams: Vec::new(), threads: Vec::new(), seen };
+        let filters =
+            json!({"type": ["container"], "event": ["create", "start"], "label": [label]}).to_string();
+        let ((report_made, made), (report_started, started)) = (channel(), channel());
+        let reports = Reports { made: report_made, started: report_started };
+        let mut starts = Self { streams: Vec::new(), threads: Vec::new(), made, started };
         for host in hosts {
             let mut stream = UnixStream::connect(host.engine_socket())?;
             let path = format!("/events?filters={}", http::encode(&filters));
@@ -46,10 +56,18 @@ impl Starts {
                 bail!("the engine of h{} tells no events: {status}", host.number());
             }
             starts.streams.push(stream);
-            let report = report.clone();
-            starts.threads.push(thread::spawn(move || follow(lines, &report)));
+            let reports = reports.clone();
+            starts.threads.push(thread::spawn(move || follow(lines, &reports)));
         }
         Ok(starts)
+    }
+
+    /// Wait until so many were made; when the last of them was.
+    ///
+    /// # Errors
+    /// They are not within `limit`.
+    pub fn await_made(&self, count: usize, limit: Duration) -> Result<Instant> {
+        await_count(&self.made, count, limit, "made")
     }
 
     /// Wait for so many starts; when the last of them was.
@@ -57,17 +75,19 @@ impl Starts {
     /// # Errors
     /// They do not come within `limit`.
     pub fn await_count(&self, count: usize, limit: Duration) -> Result<Instant> {
-        let deadline = Instant::now() + limit;
-        let mut last = Instant::now();
-        for number in 0..count {
-            let left = deadline.saturating_duration_since(Instant::now());
-            last = self
-                .seen
-                .recv_timeout(left)
-                .with_context(|| format!("{number} of {count} containers started"))?;
-        }
-        Ok(last)
+        await_count(&self.started, count, limit, "started")
     }
+}
+
+fn await_count(seen: &Receiver<Instant>, count: usize, limit: Duration, what: &str) -> Result<Instant> {
+    let deadline = Instant::now() + limit;
+    let mut last = Instant::now();
+    for number in 0..count {
+        let left = deadline.saturating_duration_since(Instant::now());
+        last =
+            seen.recv_timeout(left).with_context(|| format!("{number} of {count} containers were {what}"))?;
+    }
+    Ok(last)
 }
 
 impl Drop for Starts {
@@ -81,11 +101,18 @@ impl Drop for Starts {
     }
 }
 
-fn follow(mut lines: impl BufRead, report: &Sender<Instant>) {
+fn follow(mut lines: impl BufRead, reports: &Reports) {
     let mut line = String::new();
     while lines.read_line(&mut line).is_ok_and(|read| read > 0 && read <= LINE_BYTES_MAX) {
         // One event a line; the lines between them are the sizes of chunks.
-        if line.contains("\"Action\":\"start\"") && report.send(Instant::now()).is_err() {
+        let report = if line.contains("\"Action\":\"start\"") {
+            Some(&reports.started)
+        } else if line.contains("\"Action\":\"create\"") {
+            Some(&reports.made)
+        } else {
+            None
+        };
+        if report.is_some_and(|report| report.send(Instant::now()).is_err()) {
             return;
         }
         line.clear();
@@ -98,11 +125,10 @@ mod tests {
 
     #[test]
     fn starts_are_counted_among_chunks_and_other_events() {
-        let text = "\r\n5a\r\n{\"Action\":\"start\",\"Type\":\"container\"}\n\r\n5\r\n{\"Action\":\"die\"}\n\r\n\
-                    5a\r\n{\"Action\":\"start\",\"Type\":\"container\"}\n\r\n0\r\n\r\n";
-        let (report, seen) = channel();
-        follow(text.as_bytes(), &report);
-        drop(report);
-        assert_eq!(seen.iter().count(), 2);
+        let text = "\r\n5a\r\n{\"Action\":\"create\",\"Type\":\"container\"}\n\r\n5a\r\n{\"Action\":\"start\"}\n\r\n5\r\n\
+                    {\"Action\":\"die\"}\n\r\n5a\r\n{\"Action\":\"start\",\"Type\":\"container\"}\n\r\n0\r\n\r\n";
+        let ((report_made, made), (report_started, started)) = (channel(), channel());
+        follow(text.as_bytes(), &Reports { made: report_made, started: report_started });
+        assert_eq!((made.iter().count(), started.iter().count()), (1, 2));
     }
 }

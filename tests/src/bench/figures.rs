@@ -9,14 +9,18 @@ use serde_json::{Value, json};
 use super::table::{Row, spread};
 use crate::cluster::{Cluster, POLL, Peer, Role};
 use crate::lab::{Lab, binary};
+use crate::measure::{self, Failover};
 use crate::starts::Starts;
-use crate::{measure, wait};
+use crate::stats::percentile;
+use crate::wait;
 
 /// Longer than the peer needs for anything here.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Enough to see that a cluster is quiet again between two runs.
 const SETTLE: Duration = Duration::from_secs(2);
 const SERVICE: &str = "bench";
+/// The bare engines are measured anew after so many failovers: the machine may be slower by then.
+const CUTS_BETWEEN_BARE: usize = 5;
 
 /// What is asked of a run.
 #[derive(Debug, Clone, Copy)]
@@ -64,12 +68,11 @@ fn times(
     target: &str,
     mut take: impl FnMut(&mut Lab, Peer) -> Result<Vec<Duration>>,
 ) -> Result<Row> {
-    let mut row =
-        Row { figure: figure.to_owned(), shoal: None, swarm: None, bare: None, target: target.to_owned() };
+    let mut row = Row::new(figure, target);
     for peer in settings.peers() {
         let taken = take(lab, peer).with_context(|| format!("{figure}, {peer:?}"))?;
         eprintln!("{figure}, {peer:?}: {taken:?}");
-        *(if peer == Peer::Shoal { &mut row.shoal } else { &mut row.swarm }) = Some(spread(&taken));
+        *row.of(peer) = Some(spread(&taken));
         lab.reset()?;
     }
     Ok(row)
@@ -92,42 +95,47 @@ fn spec(replicas: usize, constraint: Option<&str>) -> Value {
     })
 }
 
+/// Each round takes the bare engines and every peer in turn, so that a machine that is slower for a while is so for all.
 fn create(lab: &mut Lab, settings: Settings) -> Result<Vec<Row>> {
     const TASKS: usize = 60;
     const ENGINES: usize = 3;
     let figure = "create → 60 tasks running on 3 engines";
-    let target = "≤ 1.1 × bare engines, < Swarm";
     let mut bare = Vec::new();
+    let mut taken: Vec<_> = settings.peers().map(|peer| (peer, Vec::new())).collect();
     for _ in 0..settings.runs {
-        bare.push(bare_engines(lab, TASKS, &[1, 2, 3])?);
-    }
-    eprintln!("{figure}, bare engines: {bare:?}");
-    let mut row = times(lab, settings, figure, target, |lab, peer| {
-        let mut taken = Vec::new();
-        let cluster = Cluster::form(lab, peer, ENGINES, 0)?;
-        for _ in 0..settings.runs {
-            thread::sleep(SETTLE);
-            let starts = Starts::listen(cluster.lab.hosts(), SERVICE)?;
-            let begun = Instant::now();
-            cluster.api(1).post("/services/create", &spec(TASKS, None))?;
-            let last = starts.await_count(TASKS, PATIENCE)?;
-            cluster.await_running(SERVICE, TASKS, &[], PATIENCE)?;
-            taken.push(last.duration_since(begun));
-            gone(&cluster)?;
+        bare.push(start_bare(lab, TASKS, &[1, 2, 3])?);
+        lab.reset()?;
+        for (peer, taken) in &mut taken {
+            let took = create_once(lab, *peer, ENGINES, TASKS);
+            taken.push(took.with_context(|| format!("{figure}, {peer:?}"))?);
+            lab.reset()?;
         }
-        Ok(taken)
-    })?;
+    }
+    eprintln!("{figure}: bare engines {bare:?}, {taken:?}");
+    let mut row = Row::new(figure, "≤ 1.1 × bare engines, < Swarm");
     row.bare = Some(spread(&bare));
+    for (peer, taken) in &taken {
+        let beside = match (percentile(taken, 50), percentile(&bare, 50)) {
+            (Some(ours), Some(bare)) => format!(", {:.2} × bare", ours.as_secs_f64() / bare.as_secs_f64()),
+            _ => String::new(),
+        };
+        *row.of(*peer) = Some(spread(taken) + &beside);
+    }
     Ok(vec![row])
 }
 
-/// All containers at once, each made and started by a client of its own, past every orchestrator.
-fn bare_engines(lab: &mut Lab, tasks: usize, engines: &[usize]) -> Result<Duration> {
-    let took = start_bare(lab, tasks, engines)?;
-    lab.reset()?;
-    Ok(took)
+fn create_once(lab: &mut Lab, peer: Peer, engines: usize, tasks: usize) -> Result<Duration> {
+    let cluster = Cluster::form(lab, peer, engines, 0)?;
+    thread::sleep(SETTLE);
+    let starts = Starts::listen(cluster.lab.hosts(), SERVICE)?;
+    let begun = Instant::now();
+    cluster.api(1).post("/services/create", &spec(tasks, None))?;
+    let last = starts.await_count(tasks, PATIENCE)?;
+    cluster.await_running(SERVICE, tasks, &[], PATIENCE)?;
+    Ok(last.duration_since(begun))
 }
 
+/// All containers at once, each made and started by a client of its own, past every orchestrator.
 fn start_bare(lab: &Lab, tasks: usize, engines: &[usize]) -> Result<Duration> {
     thread::sleep(SETTLE);
     let starts = Starts::listen(engines.iter().map(|&engine| lab.host(engine)), SERVICE)?;
@@ -163,33 +171,47 @@ fn gone(cluster: &Cluster<'_>) -> Result<()> {
 
 fn worker_cut(lab: &mut Lab, settings: Settings) -> Result<Vec<Row>> {
     const TASKS: usize = 20;
-    const VICTIM: usize = 4;
     let figure = "worker's cable pulled → its 20 tasks running elsewhere";
-    // What it costs the engines that are left to start as many, without anybody noticing and deciding anything first.
+    let mut made = Row::new("of that: noticed, decided, and all 20 containers made elsewhere", "–");
+    let mut running = Row::new(figure, "p99 ≤ 3 s");
     let mut bare = Vec::new();
-    for _ in 0..settings.runs.min(3) {
-        bare.push(bare_engines(lab, TASKS, &[1, 2, 3, 5])?);
+    for peer in settings.peers() {
+        let mut taken = Vec::new();
+        for _ in 0..settings.runs.div_ceil(CUTS_BETWEEN_BARE) {
+            // What it costs the engines that are left to start as many, without anybody noticing and deciding first.
+            bare.push(start_bare(lab, TASKS, &[1, 2, 3, 5])?);
+            lab.reset()?;
+            let runs = CUTS_BETWEEN_BARE.min(settings.runs - taken.len());
+            taken.extend(cut_often(lab, peer, TASKS, runs).with_context(|| format!("{figure}, {peer:?}"))?);
+            lab.reset()?;
+        }
+        eprintln!("{figure}, {peer:?}: {taken:?}");
+        let times = |of: fn(&Failover) -> Duration| spread(&taken.iter().map(of).collect::<Vec<_>>());
+        *made.of(peer) = Some(times(|cut| cut.made));
+        *running.of(peer) = Some(times(|cut| cut.running));
     }
     eprintln!("{figure}, bare engines: {bare:?}");
-    let mut row = times(lab, settings, figure, "p99 ≤ 3 s", |lab, peer| {
-        let mut taken = Vec::new();
-        let cluster = Cluster::form(lab, peer, 3, 2)?;
-        for _ in 0..settings.runs {
-            home(&cluster, VICTIM, true)?;
-            (1..=5).filter(|&host| host != VICTIM).try_for_each(|host| home(&cluster, host, false))?;
-            cluster.api(1).post("/services/create", &spec(TASKS, Some("node.labels.home==yes")))?;
-            cluster.await_running(SERVICE, TASKS, &[], PATIENCE)?;
-            (1..=5).try_for_each(|host| home(&cluster, host, true))?;
-            thread::sleep(SETTLE);
-            taken.push(measure::worker_cut(&cluster, VICTIM, SERVICE, TASKS, PATIENCE)?);
-            cluster.lab.heal(VICTIM)?;
-            cluster.await_state(1, VICTIM, "ready", PATIENCE)?;
-            gone(&cluster)?;
-        }
-        Ok(taken)
-    })?;
-    row.bare = Some(format!("{} (starts alone)", spread(&bare)));
-    Ok(vec![row])
+    running.bare = Some(format!("{} (starts alone)", spread(&bare)));
+    Ok(vec![running, made])
+}
+
+fn cut_often(lab: &mut Lab, peer: Peer, tasks: usize, runs: usize) -> Result<Vec<Failover>> {
+    const VICTIM: usize = 4;
+    let mut taken = Vec::new();
+    let cluster = Cluster::form(lab, peer, 3, 2)?;
+    for _ in 0..runs {
+        home(&cluster, VICTIM, true)?;
+        (1..=5).filter(|&host| host != VICTIM).try_for_each(|host| home(&cluster, host, false))?;
+        cluster.api(1).post("/services/create", &spec(tasks, Some("node.labels.home==yes")))?;
+        cluster.await_running(SERVICE, tasks, &[], PATIENCE)?;
+        (1..=5).try_for_each(|host| home(&cluster, host, true))?;
+        thread::sleep(SETTLE);
+        taken.push(measure::worker_cut(&cluster, VICTIM, SERVICE, tasks, PATIENCE)?);
+        cluster.lab.heal(VICTIM)?;
+        cluster.await_state(1, VICTIM, "ready", PATIENCE)?;
+        gone(&cluster)?;
+    }
+    Ok(taken)
 }
 
 /// Say whether tasks of the measured service may go to a host.
@@ -253,16 +275,9 @@ fn join(lab: &mut Lab, settings: Settings) -> Result<Vec<Row>> {
 
 fn memory(lab: &mut Lab, settings: Settings) -> Result<Vec<Row>> {
     const TASKS: usize = 1000;
-    let row = |figure: String, target: &str| Row {
-        figure,
-        shoal: None,
-        swarm: None,
-        bare: None,
-        target: target.to_owned(),
-    };
-    let mut worker = row("resident memory of a worker beside the engine".to_owned(), "≤ 15 MB");
+    let mut worker = Row::new("resident memory of a worker beside the engine", "≤ 15 MB");
     let mut manager =
-        row(format!("resident memory of a manager with {TASKS} tasks beside the engine"), "≤ 40 MB");
+        Row::new(&format!("resident memory of a manager with {TASKS} tasks beside the engine"), "≤ 40 MB");
     for peer in settings.peers() {
         // Engines as new: what earlier figures left in their heaps would hide what they grow by.
         for host in 1..=4 {
@@ -294,10 +309,8 @@ fn memory(lab: &mut Lab, settings: Settings) -> Result<Vec<Row>> {
         };
         let inside = if peer == Peer::Swarm { " (growth of the engine)" } else { "" };
         let megabytes = |bytes: u64| Some(format!("{:.1} MB{inside}", bytes as f64 / 1e6));
-        match peer {
-            Peer::Shoal => (manager.shoal, worker.shoal) = (megabytes(of_manager), megabytes(of_worker)),
-            Peer::Swarm => (manager.swarm, worker.swarm) = (megabytes(of_manager), megabytes(of_worker)),
-        }
+        *manager.of(peer) = megabytes(of_manager);
+        *worker.of(peer) = megabytes(of_worker);
         lab.reset()?;
     }
     Ok(vec![worker, manager])

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cluster::Peer;
 use crate::stats::{percentile, seconds};
 
 /// One figure of all who were measured.
@@ -17,6 +18,21 @@ pub struct Row {
     pub bare: Option<String>,
     /// What ours ought to be.
     pub target: String,
+}
+
+impl Row {
+    /// One that was not taken yet.
+    pub fn new(figure: &str, target: &str) -> Self {
+        Self { figure: figure.to_owned(), shoal: None, swarm: None, bare: None, target: target.to_owned() }
+    }
+
+    /// Where this peer's figure goes.
+    pub fn of(&mut self, peer: Peer) -> &mut Option<String> {
+        match peer {
+            Peer::Shoal => &mut self.shoal,
+            Peer::Swarm => &mut self.swarm,
+        }
+    }
 }
 
 /// All figures of a run.

@@ -52,11 +52,11 @@ fn worker_cut(lab: &mut Lab, peer: Peer) -> Result<()> {
         (elsewhere, watch.join().unwrap_or_else(|_| Err(anyhow!("the watch panicked"))))
     });
     let (elsewhere, down) = (elsewhere?, down?);
-    println!("20 tasks elsewhere after {elsewhere:?}, node down after {down:?}");
+    println!("20 tasks elsewhere: {elsewhere:?}, node down after {down:?}");
     if peer == Peer::Shoal {
         // Two seconds and three are the aim, which the benchmark holds it against; here the machine may be busy.
         ensure!(down < Duration::from_secs(8), "the node was declared down only after {down:?}");
-        ensure!(elsewhere < Duration::from_secs(20), "20 tasks ran elsewhere only after {elsewhere:?}");
+        ensure!(elsewhere.running < Duration::from_secs(20), "20 tasks ran elsewhere late: {elsewhere:?}");
     }
     // The host itself lost nothing: its own copies run on, and go once it is back.
     ensure!(cluster.running("web")?.get(&4) == Some(&20), "h4 stopped tasks while cut off");
