@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
-use super::table::{Row, spread};
+use super::table::{Row, ratio, spread};
 use crate::cluster::{Cluster, POLL, Peer, Role};
 use crate::lab::{Lab, binary};
 use crate::measure::{self, Failover};
 use crate::starts::Starts;
-use crate::stats::percentile;
 use crate::wait;
 
 /// Longer than the peer needs for anything here.
@@ -114,12 +113,15 @@ fn create(lab: &mut Lab, settings: Settings) -> Result<Vec<Row>> {
     eprintln!("{figure}: bare engines {bare:?}, {taken:?}");
     let mut row = Row::new(figure, "≤ 1.1 × bare engines, < Swarm");
     row.bare = Some(spread(&bare));
-    for (peer, taken) in &taken {
-        let beside = match (percentile(taken, 50), percentile(&bare, 50)) {
-            (Some(ours), Some(bare)) => format!(", {:.2} × bare", ours.as_secs_f64() / bare.as_secs_f64()),
-            _ => String::new(),
+    for (peer, times) in &taken {
+        let beside = |name: &str, others: &[Duration]| {
+            ratio(times, others).map_or_else(String::new, |ratio| format!(", {ratio:.2} × {name}"))
         };
-        *row.of(*peer) = Some(spread(taken) + &beside);
+        let mut text = spread(times) + &beside("bare", &bare);
+        if let (Peer::Shoal, Some((_, swarm))) = (peer, taken.iter().find(|(peer, _)| *peer == Peer::Swarm)) {
+            text += &beside("Swarm", swarm);
+        }
+        *row.of(*peer) = Some(text);
     }
     Ok(vec![row])
 }

@@ -71,9 +71,24 @@ pub fn spread(times: &[Duration]) -> String {
     }
 }
 
+/// The middle of the ratios round by round: what slows a whole round down leaves it alone.
+pub(super) fn ratio(times: &[Duration], others: &[Duration]) -> Option<f64> {
+    let mut ratios: Vec<f64> =
+        times.iter().zip(others).map(|(time, other)| time.as_secs_f64() / other.as_secs_f64()).collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios.get(ratios.len() / 2).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ratio_is_taken_round_by_round() {
+        let seconds = |times: [u64; 3]| times.map(Duration::from_secs);
+        assert_eq!(ratio(&seconds([10, 2, 3]), &seconds([20, 2, 3])), Some(1.0));
+        assert_eq!(ratio(&[], &[]), None);
+    }
 
     #[test]
     fn figure_that_was_not_taken_is_a_dash() {
