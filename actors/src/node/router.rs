@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use shoal_core::model::{NodeId, Role};
+use shoal_core::model::{Node, NodeId, Role};
 use shoal_core::task::BoxFuture;
 use shoal_net::{CallError, Caller, Endpoint, FrameReceiver, FrameSender, Handler, Peer, Refusal};
 use shoal_wire::v1::{JoinRefusal, JoinRequest, JoinResponse, RenewRequest};
@@ -35,6 +35,15 @@ impl Router {
     }
 }
 
+/// Whether a node is a worker by a word that is newer than its certificate, which was made from the state at `as_of`.
+///
+/// A certificate lives longer than a demotion: what counts is the role that the cluster gave. But a manager that is
+/// catching up has an old state, in which the leader may be a worker yet: a certificate made since then proves the
+/// promotion.
+fn demoted_since(node: &Node, as_of: u64) -> bool {
+    node.spec.role != Role::Manager && node.meta.spec_version > as_of
+}
+
 fn refuse(why: impl Into<String>) -> Refusal {
     Refusal::new(why)
 }
@@ -62,15 +71,13 @@ impl Handler for Router {
                 (_, Protocol::Raft | Protocol::Control) => {
                     let manager = manager.ok_or_else(|| refuse("this node is not a manager"))?;
                     let identity = from.identity.ok_or_else(|| refuse("a certificate is needed"))?;
-                    // A certificate lives longer than a demotion: what counts is the role that the cluster gave. But a
-                    // manager that is catching up has an old state, in which the leader may be a worker yet: a
-                    // certificate made since then proves the promotion.
-                    let demoted = |node: &Arc<shoal_core::model::Node>| {
-                        node.spec.role != Role::Manager && node.meta.spec_version > identity.as_of
-                    };
                     let leaving = kind == Kind::LeaveSeat;
                     if !leaving
-                        && manager.raft.state().node(identity.node_id).is_some_and(demoted)
+                        && manager
+                            .raft
+                            .state()
+                            .node(identity.node_id)
+                            .is_some_and(|node| demoted_since(node, identity.as_of))
                         && !manager.raft.voters().contains_key(&identity.node_id)
                     {
                         return Err(refuse("this node is a manager no longer"));
@@ -143,5 +150,22 @@ fn transport_error(error: CallError) -> TransportError {
         CallError::Lost(why) => TransportError::Failed(why),
         CallError::Refused(why) | CallError::NotAllowed(why) => TransportError::Refused(why),
         CallError::Removed => TransportError::Refused(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_state_says_nothing_against_a_newer_certificate() {
+        let mut node = Node::default();
+        node.spec.role = Role::Worker;
+        node.meta.spec_version = 100;
+        // Demoted at 100: the certificate of before counts no more, one made after the next promotion does.
+        assert!(demoted_since(&node, 99));
+        assert!(!demoted_since(&node, 150));
+        node.spec.role = Role::Manager;
+        assert!(!demoted_since(&node, 99));
     }
 }
