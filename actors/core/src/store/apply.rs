@@ -105,15 +105,12 @@ impl State {
                 None => Ok(()),
                 Some(_) => Err(ApplyError::Exists(*object)),
             },
-            Expect::Placeable(node, version) => match self.nodes.get(node) {
-                None => Err(ApplyError::NotFound(ObjectId::Node(*node))),
-                Some(found)
-                    if found.meta.spec_version != *version || found.status.state != NodeState::Ready =>
-                {
-                    Err(ApplyError::OutOfSequence(ObjectId::Node(*node)))
-                }
-                Some(_) => Ok(()),
-            },
+            Expect::Placeable(node, version) => {
+                let object = ObjectId::Node(*node);
+                self.check(&Expect::SpecVersion(object, *version))?;
+                let is_ready = self.nodes.get(node).is_some_and(|node| node.status.state == NodeState::Ready);
+                if is_ready { Ok(()) } else { Err(ApplyError::OutOfSequence(object)) }
+            }
         }
     }
 }
