@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use shoal_core::model::NodeId;
-use shoal_net::gossip::Membership;
+use shoal_net::gossip::{Membership, find};
 use shoal_wire::v1::ManagerAddr;
 
 #[derive(Default)]
@@ -74,9 +74,8 @@ impl Directory {
             let inner = self.lock();
             (inner.membership.clone(), inner.managers.get(&node).cloned())
         };
-        let gossiped = membership
-            .and_then(|m| m.view().into_iter().filter(|m| m.node_id == node).max_by_key(|m| m.incarnation));
-        gossiped.map(|m| m.addr).or_else(|| listed.and_then(|addr| addr.parse().ok()))
+        let gossiped = membership.and_then(|m| find(&m.view(), node).map(|member| member.addr));
+        gossiped.or_else(|| listed.and_then(|addr| addr.parse().ok()))
     }
 
     /// Managers that gossip or the leader named, other than those in `not`.
@@ -88,7 +87,8 @@ impl Directory {
         };
         let mut found: BTreeMap<NodeId, SocketAddr> =
             ids.into_iter().filter_map(|id| self.addr_of(id).map(|addr| (id, addr))).collect();
-        for member in membership.iter().flat_map(|m| m.view()) {
+        let view = membership.map(|membership| membership.view());
+        for member in view.iter().flat_map(|view| view.iter()) {
             if member.alive && member.values.get("role").is_some_and(|role| role == "manager") {
                 found.insert(member.node_id, member.addr);
             }

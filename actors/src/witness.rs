@@ -8,6 +8,7 @@ use shoal_core::liveness::{PeerView, Suspects, Witnesses};
 use shoal_core::model::NodeId;
 use shoal_net::gossip::{Member, Membership};
 
+/// Least time between two looks.
 const PUBLISH_EVERY: Duration = Duration::from_millis(25);
 const SUSPECTS: &str = "suspects";
 const INCARNATION: &str = "incarnation";
@@ -40,11 +41,10 @@ fn suspects(me: NodeId, members: &[Member]) -> Suspects {
 
 /// Publish, as long as this node is a member.
 pub(crate) async fn publish(membership: Arc<dyn Membership>, me: NodeId, mut incarnation: u64) {
-    let mut ticker = tokio::time::interval(PUBLISH_EVERY);
-    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut changed = membership.subscribe();
     let mut published = Suspects::default();
     loop {
-        ticker.tick().await;
+        changed.borrow_and_update();
         let members = membership.view();
         let now = suspects(me, &members);
         if now != published {
@@ -55,6 +55,10 @@ pub(crate) async fn publish(membership: Arc<dyn Membership>, me: NodeId, mut inc
             tracing::info!(incarnation = newer, "some node takes this one for dead: it says that it lives");
             incarnation = newer;
             membership.set_self(INCARNATION, newer.to_string());
+        }
+        tokio::time::sleep(PUBLISH_EVERY).await;
+        if changed.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -12,8 +12,8 @@ use shoal_actors::node::{ControllerFactory, Node, NodeConfig as ActorsConfig, St
 use shoal_actors::task_runner::Limits;
 use shoal_core::model::{ClusterSpec, NodeId};
 use shoal_core::task::Controller;
-use shoal_net::EndpointConfig;
 use shoal_net::task::Scope;
+use shoal_net::{EndpointConfig, Wire};
 use shoal_runtime_docker::DockerController;
 use shoal_runtime_process::ProcessController;
 use tokio::signal::unix::{SignalKind, signal};
@@ -72,8 +72,7 @@ async fn start_node(config: &NodeConfig) -> anyhow::Result<Node> {
     let clock = system_clock();
     let socket = EndpointConfig {
         reset_key: None,
-        socket: shoal_net::bind_udp(config.listen)?,
-        rng_seed: None,
+        wire: Wire::Udp { socket: shoal_net::bind_udp(config.listen)?, rng_seed: None },
         scope: Scope::new(),
         clock: clock.clone(),
     };
@@ -90,6 +89,7 @@ async fn start_node(config: &NodeConfig) -> anyhow::Result<Node> {
         socket,
         storage: Storage::default(),
         limits: Limits::for_processors(std::thread::available_parallelism().map_or(1, usize::from)),
+        membership: None,
     };
     let node = Node::start(actors).await.context("the node cannot start")?;
     tracing::info!(listen = %config.listen, engine = %config.engine, data = %config.data_dir.display(), "node started");

@@ -6,11 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use quinn::{
-    AsyncUdpSocket, ClientConfig, Connection, ConnectionError, ServerConfig, TransportConfig, VarInt,
-};
-use quinn_proto::HashedConnectionIdGenerator;
-use ring::hmac;
+use quinn::AsyncUdpSocket;
 use shoal_core::model::{NodeId, Role};
 use shoal_wire::codec::MESSAGE_BYTES_MAX;
 use shoal_wire::v1::Hello;
@@ -18,33 +14,35 @@ use shoal_wire::{Kind, Protocol, codec};
 
 use crate::frame::{self, FrameReceiver, FrameSender};
 use crate::gossip::Inbox;
-use crate::identity::{ANY_NODE, Credentials, Identity, node_name, role_name};
+use crate::identity::{Credentials, Identity};
+use crate::line::{Carrier, Closed, Dial, Expected, Line, Proof, Rx};
 use crate::pool::{Key, Pool, Tracked};
+use crate::quic::{KEEP_ALIVE, Quic};
 use crate::server::{self, Handler, answer, close};
 use crate::stats::{Counters, Stats, count};
-use crate::task::{Scope, ScopedRuntime};
-use crate::tls::{self, Clock, TlsError};
+use crate::task::Scope;
 
 const DIAL_TIMEOUT: Duration = Duration::from_millis(1_000);
-const INITIAL_RTT: Duration = Duration::from_millis(50);
-/// Lively connections notice a dead peer after this long; what decides on life and death is elsewhere.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
-/// The accepting end lets the caller decide, within this.
-const SERVER_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-const GOSSIP_IDLE_TIMEOUT: Duration = Duration::from_secs(6);
-const STREAMS_MAX: u32 = 1024;
-const UNI_STREAMS_MAX: u32 = 64;
-
 /// Length of the secret behind QUIC's stateless resets.
 pub const RESET_KEY_BYTES: usize = 64;
 
+/// What carries an endpoint's connections.
+pub enum Wire {
+    /// QUIC.
+    Udp {
+        /// The UDP socket, real or simulated.
+        socket: Arc<dyn AsyncUdpSocket>,
+        /// Seed of QUIC's own randomness, in the simulator.
+        rng_seed: Option<[u8; 32]>,
+    },
+    /// Something else.
+    Other(Arc<dyn Carrier>),
+}
+
 /// How an endpoint is set up.
 pub struct EndpointConfig {
-    /// The UDP socket, real or simulated.
-    pub socket: Arc<dyn AsyncUdpSocket>,
-    /// Seed of QUIC's own randomness, in the simulator.
-    pub rng_seed: Option<[u8; 32]>,
+    /// What carries its connections.
+    pub wire: Wire,
     /// A secret that survives restarts: with it a node that was started again makes its peers drop at once what
     /// they had open with its former self. Without one they wait until that has idled out.
     pub reset_key: Option<[u8; RESET_KEY_BYTES]>,
@@ -124,13 +122,12 @@ pub enum CallError {
 }
 
 pub(crate) struct Inner {
-    pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) carrier: Arc<dyn Carrier>,
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) scope: Scope,
     pub(crate) tracked: Tracked,
     pub(crate) counters: Counters,
     pub(crate) inbox: Mutex<Option<Inbox>>,
-    clock: Clock,
     pool: Pool,
     credentials: RwLock<Option<Arc<Credentials>>>,
     banned: RwLock<BTreeSet<NodeId>>,
@@ -139,38 +136,6 @@ pub(crate) struct Inner {
 /// A node's endpoint. Cheap to clone.
 #[derive(Clone)]
 pub struct Endpoint(pub(crate) Arc<Inner>);
-
-fn transport(idle: Duration, keep_alive: Option<Duration>) -> Arc<TransportConfig> {
-    let mut config = TransportConfig::default();
-    config
-        .max_idle_timeout(idle.try_into().ok())
-        .keep_alive_interval(keep_alive)
-        .initial_rtt(INITIAL_RTT)
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
-        .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX));
-    Arc::new(config)
-}
-
-/// QUIC of an endpoint that knows the connections of its former self when it is asked for them: their ids are
-/// made with the same key, or it would take them for noise and say nothing.
-fn resetting(key: &[u8; RESET_KEY_BYTES]) -> quinn::EndpointConfig {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-    let derived = hmac::sign(&key, b"connection ids");
-    let ids = derived.as_ref().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    let mut config = quinn::EndpointConfig::new(Arc::new(key));
-    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
-    config
-}
-
-fn client_config(crypto: quinn::crypto::rustls::QuicClientConfig, protocol: Protocol) -> ClientConfig {
-    let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(match protocol {
-        Protocol::Gossip => transport(GOSSIP_IDLE_TIMEOUT, None),
-        Protocol::Join => transport(IDLE_TIMEOUT, None),
-        Protocol::Raft | Protocol::Control | Protocol::Dispatch => transport(IDLE_TIMEOUT, Some(KEEP_ALIVE)),
-    });
-    config
-}
 
 impl Inner {
     pub(crate) fn identity(&self) -> Option<Identity> {
@@ -185,14 +150,12 @@ impl Inner {
         self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn server_config(&self, credentials: &Credentials) -> Result<ServerConfig, TlsError> {
-        let mut config = ServerConfig::with_crypto(Arc::new(tls::server(credentials, &self.clock)?));
-        config.transport_config(transport(SERVER_IDLE_TIMEOUT, None));
-        Ok(config)
-    }
-
     /// An open connection, dialled if need be.
-    pub(crate) async fn connection(&self, peer: &Peer, protocol: Protocol) -> Result<Connection, CallError> {
+    pub(crate) async fn connection(
+        &self,
+        peer: &Peer,
+        protocol: Protocol,
+    ) -> Result<Arc<dyn Line>, CallError> {
         let slot = self.pool.slot(Key { node_id: peer.node_id, addr: peer.addr, protocol });
         let mut slot = slot.lock().await;
         if let Some(connection) = slot.open() {
@@ -204,17 +167,15 @@ impl Inner {
         let credentials = self.credentials();
         let credentials =
             credentials.ok_or_else(|| CallError::Unreachable("this node has no certificate".into()))?;
-        let dial = async {
-            let crypto = tls::client(&credentials, protocol, &self.clock);
-            let config = client_config(crypto.map_err(|e| CallError::Unreachable(e.to_string()))?, protocol);
-            let name = match peer.node_id {
-                Some(id) => node_name(id),
-                None if protocol == Protocol::Gossip => ANY_NODE.to_owned(),
-                None => role_name(Role::Manager).to_owned(),
-            };
-            self.dial(config, peer, &name, Some(credentials.identity().node_id)).await
+        let expected = match peer.node_id {
+            Some(id) => Expected::Node(id),
+            None if protocol == Protocol::Gossip => Expected::Any,
+            None => Expected::Role(Role::Manager),
         };
-        match dial.await {
+        let us = credentials.identity().node_id;
+        let dial =
+            Dial { addr: peer.addr, protocol, expected, proof: Proof::Certificate(credentials.clone()) };
+        match self.dial(dial, Some(us)).await {
             Ok(connection) => {
                 slot.connected(connection.clone());
                 Ok(connection)
@@ -226,35 +187,23 @@ impl Inner {
         }
     }
 
-    async fn dial(
-        &self,
-        config: ClientConfig,
-        peer: &Peer,
-        name: &str,
-        us: Option<NodeId>,
-    ) -> Result<Connection, CallError> {
-        let result = tokio::time::timeout(DIAL_TIMEOUT, self.shake_hands(config, peer, name, us)).await;
+    async fn dial(&self, dial: Dial, us: Option<NodeId>) -> Result<Arc<dyn Line>, CallError> {
+        let addr = dial.addr;
+        let result = tokio::time::timeout(DIAL_TIMEOUT, self.shake_hands(dial, us)).await;
         let result =
-            result.unwrap_or_else(|_| Err(CallError::Unreachable(format!("{} does not answer", peer.addr))));
+            result.unwrap_or_else(|_| Err(CallError::Unreachable(format!("{addr} does not answer"))));
         count(if result.is_ok() { &self.counters.dialled_total } else { &self.counters.dial_failures_total });
         result
     }
 
-    async fn shake_hands(
-        &self,
-        config: ClientConfig,
-        peer: &Peer,
-        name: &str,
-        us: Option<NodeId>,
-    ) -> Result<Connection, CallError> {
+    async fn shake_hands(&self, dial: Dial, us: Option<NodeId>) -> Result<Arc<dyn Line>, CallError> {
         let unreachable = |error: &dyn std::fmt::Display| CallError::Unreachable(error.to_string());
-        let connecting = self.endpoint.connect_with(config, peer.addr, name).map_err(|e| unreachable(&e))?;
-        let connection = connecting.await.map_err(|e| closed(&e))?;
-        let identity = server::peer_identity(&connection);
+        let connection = self.carrier.dial(dial).await?;
+        let identity = server::identity_of(&*connection);
         if let Some(identity) = identity
             && self.is_banned(identity.node_id)
         {
-            connection.close(VarInt::from_u32(close::REMOVED), b"removed");
+            connection.close(close::REMOVED, "removed");
             return Err(CallError::Unreachable(format!(
                 "node {} was removed from the cluster",
                 identity.node_id
@@ -262,7 +211,7 @@ impl Inner {
         }
         // Only the answer tells that the other end took our certificate.
         let hello = codec::encode(&Hello { node_id: us, minor: 0 }).map_err(|e| unreachable(&e))?;
-        exchange(&connection, Kind::Hello, &hello).await.map_err(|error| match error {
+        exchange(&*connection, Kind::Hello, &hello).await.map_err(|error| match error {
             told @ (CallError::NotAllowed(_) | CallError::Removed) => told,
             other => CallError::Unreachable(other.to_string()),
         })?;
@@ -271,42 +220,41 @@ impl Inner {
     }
 }
 
-/// What the other end meant when it closed the connection.
-fn told(close: &quinn::ApplicationClose) -> CallError {
-    if close.error_code == VarInt::from_u32(close::REMOVED) {
-        return CallError::Removed;
-    }
-    CallError::NotAllowed(String::from_utf8_lossy(&close.reason).into_owned())
-}
-
-fn closed(error: &ConnectionError) -> CallError {
-    match error {
-        ConnectionError::ApplicationClosed(close) => told(close),
-        ConnectionError::ConnectionClosed(close) => CallError::Unreachable(close.to_string()),
-        other => CallError::Unreachable(other.to_string()),
+impl CallError {
+    /// What the other end meant when it closed the connection.
+    pub(crate) fn told(code: u32, why: String) -> Self {
+        if code == close::REMOVED { Self::Removed } else { Self::NotAllowed(why) }
     }
 }
 
-fn lost(connection: &Connection, error: impl std::fmt::Display) -> CallError {
-    match connection.close_reason() {
-        Some(ConnectionError::ApplicationClosed(close))
-            if close.error_code != VarInt::from_u32(close::DONE) =>
-        {
-            told(&close)
-        }
-        Some(reason) => CallError::Lost(reason.to_string()),
+fn lost(line: &dyn Line, error: impl std::fmt::Display) -> CallError {
+    match line.closed() {
+        Some(Closed::Told { code, why }) if code != close::DONE => CallError::told(code, why),
+        Some(closed) => CallError::Lost(closed.to_string()),
         None => CallError::Lost(error.to_string()),
     }
 }
 
-async fn exchange(connection: &Connection, kind: Kind, body: &[u8]) -> Result<Vec<u8>, CallError> {
+/// All that comes until the other end has finished.
+async fn read_to_end(rx: &mut dyn Rx, most: usize) -> Result<Vec<u8>, String> {
+    let mut all = Vec::new();
+    while let Some(bytes) = rx.read().await? {
+        if all.len() + bytes.len() > most {
+            return Err(format!("an answer of more than {most} bytes"));
+        }
+        all.extend_from_slice(&bytes);
+    }
+    Ok(all)
+}
+
+async fn exchange(line: &dyn Line, kind: Kind, body: &[u8]) -> Result<Vec<u8>, CallError> {
     let bytes = frame::encode(kind, body).map_err(|e| CallError::Refused(e.to_string()))?;
-    let (mut tx, mut rx) = connection.open_bi().await.map_err(|e| lost(connection, e))?;
-    tx.write_all(&bytes).await.map_err(|e| lost(connection, e))?;
-    tx.finish().map_err(|e| lost(connection, e))?;
-    let mut reply = rx.read_to_end(MESSAGE_BYTES_MAX + 1).await.map_err(|e| lost(connection, e))?;
+    let (mut tx, mut rx) = line.open().await.map_err(|e| lost(line, e))?;
+    tx.write(bytes.into()).await.map_err(|e| lost(line, e))?;
+    tx.finish().map_err(|e| lost(line, e))?;
+    let mut reply = read_to_end(&mut *rx, MESSAGE_BYTES_MAX + 1).await.map_err(|e| lost(line, e))?;
     if reply.is_empty() {
-        return Err(CallError::Lost("an empty answer".into()));
+        return Err(lost(line, "an empty answer"));
     }
     let status = reply.remove(0);
     judge(status, &reply)?;
@@ -328,18 +276,20 @@ impl Endpoint {
     /// # Errors
     /// If QUIC cannot use the socket.
     pub fn bind(config: EndpointConfig, handler: Arc<dyn Handler>) -> Result<Self, BindError> {
-        let mut quic = config.reset_key.map_or_else(quinn::EndpointConfig::default, |key| resetting(&key));
-        quic.rng_seed(config.rng_seed);
-        let runtime = Arc::new(ScopedRuntime(config.scope.clone()));
-        let endpoint = quinn::Endpoint::new_with_abstract_socket(quic, None, config.socket, runtime)?;
+        let carrier: Arc<dyn Carrier> = match config.wire {
+            Wire::Udp { socket, rng_seed } => {
+                let (key, scope) = (config.reset_key.as_ref(), &config.scope);
+                Arc::new(Quic::bind(socket, rng_seed, key, scope, config.clock)?)
+            }
+            Wire::Other(carrier) => carrier,
+        };
         let inner = Arc::new(Inner {
-            endpoint,
+            carrier,
             handler,
             scope: config.scope,
             tracked: Tracked::default(),
             counters: Counters::default(),
             inbox: Mutex::default(),
-            clock: config.clock,
             pool: Pool::default(),
             credentials: RwLock::default(),
             banned: RwLock::default(),
@@ -352,10 +302,8 @@ impl Endpoint {
     /// they are; laying down closes them all.
     pub fn set_credentials(&self, credentials: Option<Arc<Credentials>>) {
         let inner = &self.0;
-        let server = credentials.as_ref().map(|c| inner.server_config(c)).transpose();
-        match server {
-            Ok(config) => inner.endpoint.set_server_config(config),
-            Err(error) => tracing::error!(%error, "the certificate cannot be used"),
+        if let Some(Err(error)) = credentials.as_ref().map(|c| inner.carrier.set_server(c)) {
+            tracing::error!(%error, "the certificate cannot be used");
         }
         let left = credentials.is_none();
         // What was opened under another role is not used any more; streams on it go on.
@@ -383,7 +331,7 @@ impl Endpoint {
     /// # Errors
     /// If the system does not say.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.endpoint.local_addr()
+        self.0.carrier.local_addr()
     }
 
     /// Refuse these nodes from now on, and close what they have open.
@@ -434,14 +382,14 @@ impl Endpoint {
             Ok(connection) => connection?,
             Err(_) => return Err(CallError::Unreachable(format!("{} does not answer", to.addr))),
         };
-        let received = connection.stats().udp_rx.datagrams;
+        let received = connection.heard();
         let left = timeout.saturating_sub(began.elapsed());
-        match tokio::time::timeout(left, exchange(&connection, kind, body)).await {
+        match tokio::time::timeout(left, exchange(&*connection, kind, body)).await {
             Ok(result) => result,
             Err(_) => {
                 // Not a sign of life meanwhile: the next call dials anew, which heals faster than QUIC's own probes.
-                if timeout >= KEEP_ALIVE / 4 && connection.stats().udp_rx.datagrams == received {
-                    connection.close(VarInt::from_u32(close::STALE), b"silent");
+                if timeout >= KEEP_ALIVE / 4 && connection.heard() == received {
+                    connection.close(close::STALE, "silent");
                 }
                 Err(CallError::Timeout(timeout))
             }
@@ -462,15 +410,19 @@ impl Endpoint {
         let open = async {
             let connection = self.0.connection(to, kind.protocol()).await?;
             let bytes = frame::encode(kind, &body).map_err(|e| CallError::Refused(e.to_string()))?;
-            let (mut tx, mut rx) = connection.open_bi().await.map_err(|e| lost(&connection, e))?;
-            tx.write_all(&bytes).await.map_err(|e| lost(&connection, e))?;
-            let mut status = [0];
-            rx.read_exact(&mut status).await.map_err(|e| lost(&connection, e))?;
-            if status[0] != answer::DONE {
-                let why = rx.read_to_end(1024).await.unwrap_or_default();
-                judge(status[0], &why)?;
+            let (mut tx, mut rx) = connection.open().await.map_err(|e| lost(&*connection, e))?;
+            tx.write(bytes.into()).await.map_err(|e| lost(&*connection, e))?;
+            let mut first = rx.read().await.map_err(|e| lost(&*connection, e))?.unwrap_or_default();
+            if first.is_empty() {
+                return Err(lost(&*connection, "an empty answer"));
             }
-            Ok((FrameSender(tx), FrameReceiver::new(rx)))
+            let status = first.split_to(1)[0];
+            if status != answer::DONE {
+                let mut why = first.to_vec();
+                why.extend(read_to_end(&mut *rx, 1024).await.unwrap_or_default());
+                judge(status, &why)?;
+            }
+            Ok((FrameSender(tx), FrameReceiver::with(rx, &first)))
         };
         match tokio::time::timeout(timeout, open).await {
             Ok(result) => result,
@@ -491,13 +443,11 @@ impl Endpoint {
         timeout: Duration,
     ) -> Result<Vec<u8>, CallError> {
         let call = async {
-            let crypto =
-                tls::joiner(ca_pin, &self.0.clock).map_err(|e| CallError::Unreachable(e.to_string()))?;
-            let config = client_config(crypto, Protocol::Join);
-            let name = role_name(Role::Manager);
-            let connection = self.0.dial(config, &Peer { node_id: None, addr }, name, None).await?;
-            let result = exchange(&connection, kind, &body).await;
-            connection.close(VarInt::from_u32(close::DONE), b"");
+            let (expected, proof) = (Expected::Role(Role::Manager), Proof::Pinned(ca_pin));
+            let connection =
+                self.0.dial(Dial { addr, protocol: Protocol::Join, expected, proof }, None).await?;
+            let result = exchange(&*connection, kind, &body).await;
+            connection.close(close::DONE, "");
             result
         };
         match tokio::time::timeout(timeout, call).await {
@@ -509,13 +459,12 @@ impl Endpoint {
     /// Figures since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.0.counters.read(self.0.endpoint.open_connections() as u64)
+        self.0.counters.read(self.0.carrier.open_lines() as u64)
     }
 
     /// Close everything, and tell the peers so.
     pub async fn shutdown(&self) {
-        self.0.endpoint.close(VarInt::from_u32(close::DONE), b"stopped");
-        let _ = tokio::time::timeout(Duration::from_millis(300), self.0.endpoint.wait_idle()).await;
+        self.0.carrier.close(close::DONE, "stopped").await;
         self.0.scope.abort();
     }
 }

@@ -4,8 +4,9 @@ use bytes::{Buf as _, BytesMut};
 use shoal_wire::Kind;
 use shoal_wire::codec::MESSAGE_BYTES_MAX;
 
+use crate::line::{Rx, Tx};
+
 const HEAD_BYTES: usize = 6;
-const READ_BYTES: usize = 16 << 10;
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,10 +29,6 @@ pub enum FrameError {
     /// The connection failed.
     #[error("{0}")]
     Lost(String),
-}
-
-fn lost(error: impl std::fmt::Display) -> FrameError {
-    FrameError::Lost(error.to_string())
 }
 
 /// Takes frames out of bytes as they come. Pure.
@@ -94,7 +91,7 @@ pub(crate) fn encode(kind: Kind, body: &[u8]) -> Result<Vec<u8>, FrameError> {
 
 /// The sending end of a stream.
 #[derive(Debug)]
-pub struct FrameSender(pub(crate) quinn::SendStream);
+pub struct FrameSender(pub(crate) Box<dyn Tx>);
 
 impl FrameSender {
     /// Send a frame. Waits while the peer does not read.
@@ -102,7 +99,7 @@ impl FrameSender {
     /// # Errors
     /// If the frame is too long or the stream is closed.
     pub async fn send(&mut self, kind: Kind, body: Vec<u8>) -> Result<(), FrameError> {
-        self.0.write_all(&encode(kind, &body)?).await.map_err(lost)
+        self.0.write(encode(kind, &body)?.into()).await.map_err(FrameError::Lost)
     }
 
     /// Nothing more will be sent.
@@ -110,20 +107,27 @@ impl FrameSender {
     /// # Errors
     /// If the stream is closed already.
     pub async fn finish(&mut self) -> Result<(), FrameError> {
-        self.0.finish().map_err(lost)
+        self.0.finish().map_err(FrameError::Lost)
     }
 }
 
 /// The receiving end of a stream.
 #[derive(Debug)]
 pub struct FrameReceiver {
-    stream: quinn::RecvStream,
+    stream: Box<dyn Rx>,
     decoder: Decoder,
 }
 
 impl FrameReceiver {
-    pub(crate) fn new(stream: quinn::RecvStream) -> Self {
+    pub(crate) fn new(stream: Box<dyn Rx>) -> Self {
         Self { stream, decoder: Decoder::default() }
+    }
+
+    /// Of whose stream this much was read already.
+    pub(crate) fn with(stream: Box<dyn Rx>, first: &[u8]) -> Self {
+        let mut receiver = Self::new(stream);
+        receiver.decoder.push(first);
+        receiver
     }
 
     /// The next frame; none once the peer has finished. May be dropped while it waits without losing anything.
@@ -135,8 +139,8 @@ impl FrameReceiver {
             if let Some(frame) = self.decoder.next()? {
                 return Ok(Some(frame));
             }
-            match self.stream.read_chunk(READ_BYTES, true).await.map_err(lost)? {
-                Some(chunk) => self.decoder.push(&chunk.bytes),
+            match self.stream.read().await.map_err(FrameError::Lost)? {
+                Some(bytes) => self.decoder.push(&bytes),
                 None if self.decoder.is_between_frames() => return Ok(None),
                 None => return Err(FrameError::CutShort),
             }

@@ -212,6 +212,24 @@ impl Credentials {
         renewal(self.not_before.plus(CLOCK_SKEW), self.not_after, share)
     }
 
+    /// The certificate, DER.
+    #[must_use]
+    pub fn certificate(&self) -> &[u8] {
+        &self.cert_der
+    }
+
+    /// The root certificate, DER.
+    #[must_use]
+    pub fn root(&self) -> &[u8] {
+        &self.ca_der
+    }
+
+    /// Whether the certificate has begun and has not ended.
+    #[must_use]
+    pub fn is_valid_at(&self, now: Timestamp) -> bool {
+        self.not_before <= now && now <= self.not_after
+    }
+
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         vec![CertificateDer::from(self.cert_der.clone()), self.ca()]
     }

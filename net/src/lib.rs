@@ -10,13 +10,15 @@ mod frame;
 pub mod fuzzing;
 pub mod gossip;
 pub mod identity;
+pub mod line;
 mod pool;
+mod quic;
 mod server;
 mod stats;
 pub mod task;
 mod tls;
 
-pub use endpoint::{BindError, CallError, Endpoint, EndpointConfig, Peer, RESET_KEY_BYTES, bind_udp};
+pub use endpoint::{BindError, CallError, Endpoint, EndpointConfig, Peer, RESET_KEY_BYTES, Wire, bind_udp};
 pub use frame::{Frame, FrameError, FrameReceiver, FrameSender};
 pub use identity::Identity;
 pub use server::{Caller, Handler, Refusal};

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use quinn::{Connection, VarInt};
 use shoal_core::model::NodeId;
 use shoal_wire::Protocol;
 use tokio::time::Instant;
+
+use crate::line::Line;
 
 /// After a failed dial, calls fail at once for this long; doubled with each further failure.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -29,15 +30,15 @@ pub(crate) struct Key {
 /// is this peer's and this protocol's alone.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
-    pub(crate) connection: Option<Connection>,
+    pub(crate) connection: Option<Arc<dyn Line>>,
     failure: Option<(Instant, String)>,
     failures: u32,
 }
 
 impl Slot {
     /// The open connection, if there is one.
-    pub(crate) fn open(&self) -> Option<Connection> {
-        self.connection.clone().filter(|c| c.close_reason().is_none())
+    pub(crate) fn open(&self) -> Option<Arc<dyn Line>> {
+        self.connection.clone().filter(|c| c.closed().is_none())
     }
 
     /// Why no dial is tried now.
@@ -52,7 +53,7 @@ impl Slot {
         self.failure = Some((Instant::now(), why));
     }
 
-    pub(crate) fn connected(&mut self, connection: Connection) {
+    pub(crate) fn connected(&mut self, connection: Arc<dyn Line>) {
         *self = Self { connection: Some(connection), failure: None, failures: 0 };
     }
 }
@@ -79,22 +80,22 @@ impl Pool {
 
 /// Open connections by node, both those we opened and those we accepted.
 #[derive(Debug, Default)]
-pub(crate) struct Tracked(Mutex<BTreeMap<Option<NodeId>, Vec<Connection>>>);
+pub(crate) struct Tracked(Mutex<BTreeMap<Option<NodeId>, Vec<Arc<dyn Line>>>>);
 
 impl Tracked {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Option<NodeId>, Vec<Connection>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Option<NodeId>, Vec<Arc<dyn Line>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn add(&self, node: Option<NodeId>, connection: &Connection) {
+    pub(crate) fn add(&self, node: Option<NodeId>, connection: &Arc<dyn Line>) {
         let mut tracked = self.lock();
         let list = tracked.entry(node).or_default();
-        list.retain(|c| c.close_reason().is_none());
+        list.retain(|c| c.closed().is_none());
         list.push(connection.clone());
     }
 
     pub(crate) fn anonymous(&self) -> usize {
-        self.lock().get(&None).map_or(0, |list| list.iter().filter(|c| c.close_reason().is_none()).count())
+        self.lock().get(&None).map_or(0, |list| list.iter().filter(|c| c.closed().is_none()).count())
     }
 
     pub(crate) fn close(&self, nodes: impl Fn(Option<NodeId>) -> bool, code: u32, why: &str) {
@@ -103,7 +104,7 @@ impl Tracked {
             let closes = nodes(*node);
             if closes {
                 for connection in list.iter() {
-                    connection.close(VarInt::from_u32(code), why.as_bytes());
+                    connection.close(code, why);
                 }
             }
             !closes

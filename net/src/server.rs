@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
-use rustls::pki_types::CertificateDer;
 use shoal_core::model::Role;
 use shoal_core::task::BoxFuture;
 use shoal_wire::v1::Hello;
@@ -15,6 +13,7 @@ use crate::access;
 use crate::endpoint::Inner;
 use crate::frame::{FrameReceiver, FrameSender};
 use crate::identity::Identity;
+use crate::line::{Arriving, Line, Shown, Stream, Tx};
 use crate::stats::count;
 
 /// A caller must have said who it is within this time.
@@ -92,26 +91,23 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
-pub(crate) fn peer_identity(connection: &Connection) -> Option<Identity> {
-    let certs = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    Identity::of(certs.first()?).ok()
-}
-
-pub(crate) fn protocol_of(connection: &Connection) -> Option<Protocol> {
-    let data = connection.handshake_data()?.downcast::<quinn::crypto::rustls::HandshakeData>().ok()?;
-    Protocol::from_alpn(&data.protocol?)
+pub(crate) fn identity_of(line: &dyn Line) -> Option<Identity> {
+    match line.shown() {
+        Shown::Identity(identity) => Some(identity),
+        Shown::Nothing | Shown::Nameless => None,
+    }
 }
 
 pub(crate) async fn accept_all(inner: Arc<Inner>) {
-    while let Some(incoming) = inner.endpoint.accept().await {
-        let task = serve(inner.clone(), incoming);
+    while let Some(arriving) = inner.carrier.accept().await {
+        let task = serve(inner.clone(), arriving);
         inner.scope.spawn(task);
     }
 }
 
-async fn serve(inner: Arc<Inner>, incoming: Incoming) {
-    let connection = match incoming.await {
-        Ok(connection) => connection,
+async fn serve(inner: Arc<Inner>, arriving: Arriving) {
+    let line = match arriving.await {
+        Ok(line) => line,
         Err(error) => {
             count(&inner.counters.handshake_failures_total);
             tracing::debug!(%error, "handshake failed");
@@ -119,39 +115,36 @@ async fn serve(inner: Arc<Inner>, incoming: Incoming) {
         }
     };
     count(&inner.counters.accepted_total);
-    let Some(protocol) = protocol_of(&connection) else {
-        return connection.close(VarInt::from_u32(close::NOT_ALLOWED), b"unknown protocol");
+    let Some(protocol) = line.protocol() else {
+        return line.close(close::NOT_ALLOWED, "unknown protocol");
     };
-    let has_cert = connection.peer_identity().is_some();
-    let identity = peer_identity(&connection);
-    let caller = Caller { identity, addr: canonical(connection.remote_address()) };
-    if let Err((code, why)) = admit(&inner, &connection, protocol, &caller, has_cert).await {
+    let caller = Caller { identity: identity_of(&*line), addr: canonical(line.remote()) };
+    if let Err((code, why)) = admit(&inner, &*line, protocol, &caller).await {
         count(&inner.counters.refused_callers_total);
         tracing::info!(addr = %caller.addr, identity = ?caller.identity, ?protocol, why, "caller refused");
-        return connection.close(VarInt::from_u32(code), why.as_bytes());
+        return line.close(code, why);
     }
-    inner.tracked.add(caller.identity.as_ref().map(|i| i.node_id), &connection);
+    inner.tracked.add(caller.identity.as_ref().map(|i| i.node_id), &line);
     if protocol == Protocol::Gossip {
-        inner.gossip_accepted(connection.clone(), caller.addr);
+        inner.gossip_accepted(&*line, caller.addr);
     }
-    let serving = serve_streams(&inner, &connection, protocol, &caller);
+    let serving = serve_streams(&inner, &*line, protocol, &caller);
     if caller.identity.is_some() {
         serving.await;
     } else if tokio::time::timeout(ANONYMOUS_MAX, serving).await.is_err() {
-        connection.close(VarInt::from_u32(close::DONE), b"time is up");
+        line.close(close::DONE, "time is up");
     }
 }
 
 /// Whether the caller may be here at all. Ends with both having said who they are.
 async fn admit(
     inner: &Inner,
-    connection: &Connection,
+    line: &dyn Line,
     protocol: Protocol,
     caller: &Caller,
-    has_cert: bool,
 ) -> Result<(), (u32, &'static str)> {
     let not_allowed = |why| (close::NOT_ALLOWED, why);
-    if has_cert && caller.identity.is_none() {
+    if line.shown() == Shown::Nameless {
         return Err(not_allowed("the certificate names no node, role or cluster"));
     }
     if !access::allowed(caller.role(), protocol, Kind::Hello) {
@@ -171,7 +164,7 @@ async fn admit(
         }
         None => {}
     }
-    let hello = tokio::time::timeout(HELLO_TIMEOUT, greet(inner, connection)).await;
+    let hello = tokio::time::timeout(HELLO_TIMEOUT, greet(inner, line)).await;
     let hello =
         hello.map_err(|_| not_allowed("said nothing"))?.map_err(|_| not_allowed("malformed hello"))?;
     if hello.node_id != caller.identity.as_ref().map(|i| i.node_id) {
@@ -180,25 +173,25 @@ async fn admit(
     Ok(())
 }
 
-async fn greet(inner: &Inner, connection: &Connection) -> Result<Hello, ()> {
-    let (mut tx, rx) = connection.accept_bi().await.map_err(|_| ())?;
+async fn greet(inner: &Inner, line: &dyn Line) -> Result<Hello, ()> {
+    let (mut tx, rx) = line.accept().await.map_err(|_| ())?;
     let mut rx = FrameReceiver::new(rx);
     let frame = rx.recv().await.ok().flatten().filter(|f| f.kind == Kind::Hello).ok_or(())?;
     let hello: Hello = codec::decode(&frame.body).map_err(|_| ())?;
     let ours = Hello { node_id: inner.identity().map(|i| i.node_id), minor: 0 };
-    respond(&mut tx, answer::DONE, &codec::encode(&ours).map_err(|_| ())?).await;
+    respond(&mut *tx, answer::DONE, &codec::encode(&ours).map_err(|_| ())?).await;
     Ok(hello)
 }
 
-async fn serve_streams(inner: &Arc<Inner>, connection: &Connection, protocol: Protocol, caller: &Caller) {
-    while let Ok((tx, rx)) = connection.accept_bi().await {
+async fn serve_streams(inner: &Arc<Inner>, line: &dyn Line, protocol: Protocol, caller: &Caller) {
+    while let Ok(stream) = line.accept().await {
         let (inner, caller) = (inner.clone(), caller.clone());
         let scope = inner.scope.clone();
-        scope.spawn(async move { serve_stream(&inner, protocol, caller, tx, rx).await });
+        scope.spawn(async move { serve_stream(&inner, protocol, caller, stream).await });
     }
 }
 
-async fn serve_stream(inner: &Inner, protocol: Protocol, caller: Caller, mut tx: SendStream, rx: RecvStream) {
+async fn serve_stream(inner: &Inner, protocol: Protocol, caller: Caller, (mut tx, rx): Stream) {
     let mut rx = FrameReceiver::new(rx);
     let Ok(Ok(Some(frame))) = tokio::time::timeout(REQUEST_TIMEOUT, rx.recv()).await else { return };
     let banned = caller.identity.as_ref().is_some_and(|i| inner.is_banned(i.node_id));
@@ -206,23 +199,26 @@ async fn serve_stream(inner: &Inner, protocol: Protocol, caller: Caller, mut tx:
         count(&inner.counters.refused_messages_total);
         tracing::warn!(addr = %caller.addr, identity = ?caller.identity, kind = ?frame.kind, "message refused");
         let why = format!("{:?} is not allowed for this caller", frame.kind);
-        return respond(&mut tx, answer::NOT_ALLOWED, why.as_bytes()).await;
+        return respond(&mut *tx, answer::NOT_ALLOWED, why.as_bytes()).await;
     }
     if is_stream(frame.kind) {
-        if tx.write_all(&[answer::DONE]).await.is_ok() {
+        if tx.write(vec![answer::DONE].into()).await.is_ok() {
             inner.handler.stream(caller, frame.kind, frame.body, FrameSender(tx), rx).await;
         }
         return;
     }
     match inner.handler.call(caller, frame.kind, frame.body).await {
-        Ok(body) => respond(&mut tx, answer::DONE, &body).await,
-        Err(Refusal(why)) => respond(&mut tx, answer::REFUSED, why.as_bytes()).await,
+        Ok(body) => respond(&mut *tx, answer::DONE, &body).await,
+        Err(Refusal(why)) => respond(&mut *tx, answer::REFUSED, why.as_bytes()).await,
     }
 }
 
-async fn respond(tx: &mut SendStream, status: u8, body: &[u8]) {
+async fn respond(tx: &mut dyn Tx, status: u8, body: &[u8]) {
+    let mut answer = Vec::with_capacity(1 + body.len());
+    answer.push(status);
+    answer.extend_from_slice(body);
     // A caller that has gone away meanwhile is no concern of ours.
-    if tx.write_all(&[status]).await.is_ok() && tx.write_all(body).await.is_ok() {
+    if tx.write(answer.into()).await.is_ok() {
         let _ = tx.finish();
     }
 }

@@ -145,6 +145,12 @@ impl Scope {
         }
     }
 
+    /// Whether the group has ended.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.lock().ended
+    }
+
     /// Tasks that have not ended, those of its children too.
     #[must_use]
     pub fn running(&self) -> usize {

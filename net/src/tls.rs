@@ -18,6 +18,7 @@ use shoal_wire::Protocol;
 
 use crate::ca::ca_digest;
 use crate::identity::Credentials;
+use crate::line::Proof;
 
 /// Tells the wall-clock time.
 pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -108,6 +109,44 @@ pub(crate) fn joiner(pin: [u8; 32], clock: &Clock) -> Result<QuicClientConfig, T
             .with_no_client_auth();
     finish(&mut config, Protocol::Join);
     Ok(QuicClientConfig::try_from(config)?)
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>, Error> {
+    ServerName::try_from(name.to_owned()).map_err(|error| Error::General(error.to_string()))
+}
+
+fn unix(now: Timestamp) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_millis(now.0))
+}
+
+/// What TLS does with the certificate of a server that we dial, without its handshake.
+pub(crate) fn verify_server(
+    proof: &Proof,
+    name: &str,
+    chain: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<(), TlsError> {
+    let verifier: Arc<dyn ServerCertVerifier> = match proof {
+        Proof::Certificate(credentials) => {
+            WebPkiServerVerifier::builder_with_provider(roots(credentials)?, provider()).build()?
+        }
+        Proof::Pinned(pin) => Arc::new(PinnedRoot { pin: *pin, provider: provider() }),
+    };
+    let (first, rest) = chain.split_first().ok_or_else(|| Error::General("no certificate".into()))?;
+    verifier.verify_server_cert(first, rest, &server_name(name)?, &[], unix(now))?;
+    Ok(())
+}
+
+/// What TLS does with the certificate of a client that dials us, without its handshake.
+pub(crate) fn verify_client(
+    server: &Credentials,
+    chain: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<(), TlsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(server)?, provider()).build()?;
+    let (first, rest) = chain.split_first().ok_or_else(|| Error::General("no certificate".into()))?;
+    verifier.verify_client_cert(first, rest, unix(now))?;
+    Ok(())
 }
 
 fn finish(config: &mut rustls::ClientConfig, protocol: Protocol) {

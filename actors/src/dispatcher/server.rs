@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use shoal_core::dispatcher::{self as rules, AssignmentSet, Reports};
-use shoal_core::liveness::{Detector, DetectorConfig, Verdict};
+use shoal_core::liveness::{Detector, DetectorConfig, Verdict, Witnesses};
 use shoal_core::model::{NodeDescription, NodeId, NodeState, NodeStatus, TaskId, Timestamp};
 use shoal_core::store::{Command, EventKind, ObjectId, State, Write};
-use shoal_net::gossip::Membership;
+use shoal_net::gossip::{Membership, View};
 use shoal_wire::v1::{Assignments, FromNode, ManagerAddr, SessionReply, SessionRequest, ToNode};
 use tokio::sync::mpsc;
 
@@ -62,6 +62,8 @@ struct Leading {
     term: u64,
     generation: u64,
     detector: Detector,
+    /// What gossip last said, counted.
+    gossip: Option<(View, Witnesses)>,
     sessions: BTreeMap<NodeId, Session>,
     /// Which node holds which task, so that a removed task's node is known.
     holders: BTreeMap<TaskId, NodeId>,
@@ -272,12 +274,16 @@ impl DispatcherActor {
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
         let state = self.parts.raft.state();
-        let members = self.parts.membership.view();
+        let view = self.parts.membership.view();
+        let me = self.parts.node_id;
         let Some(leading) = &mut self.leading else { return };
+        if !leading.gossip.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, &view)) {
+            leading.gossip = Some((Arc::clone(&view), witness::witnesses(me, &view)));
+        }
         let at = tokio::time::Instant::now();
         leading.detector.on_tick(now, at.saturating_duration_since(leading.next_tick));
         leading.next_tick = at + TICK;
-        leading.gather_evidence(&state, &members, self.parts.node_id);
+        leading.gather_evidence(&state);
         for (node, verdict, reason) in leading.detector.decide(now) {
             let Some(known) = state.node(node) else { continue };
             let wanted = match verdict {
@@ -346,8 +352,8 @@ impl Leading {
         self.waiting.node_writes.entry(node).or_default().push(Write::NodeStatus(node, status));
     }
 
-    fn gather_evidence(&mut self, state: &State, members: &[shoal_net::gossip::Member], me: NodeId) {
-        let witnesses = witness::witnesses(me, members);
+    fn gather_evidence(&mut self, state: &State) {
+        let Some((_, witnesses)) = &self.gossip else { return };
         for node in state.nodes() {
             self.detector.evidence(node.id, witnesses.evidence(node.id));
         }
@@ -407,6 +413,7 @@ impl Handler<Lead> for DispatcherActor {
             term,
             generation: self.counter,
             detector,
+            gossip: None,
             sessions: BTreeMap::new(),
             holders: BTreeMap::new(),
             waiting: Waiting::default(),

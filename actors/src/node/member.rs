@@ -72,19 +72,17 @@ impl Member {
             .iter()
             .filter(|m| m.node_id != identity.node_id)
             .filter_map(|m| m.addr.parse().ok());
-        let membership = shoal_net::gossip::start(
-            &inner.endpoint,
-            GossipConfig {
-                node_id: identity.node_id,
-                cluster_id: identity.cluster_id,
-                incarnation,
-                addr,
-                seeds: seeds.collect(),
-            },
-            &scope,
-        )
-        .await
-        .map_err(internal)?;
+        let gossip = GossipConfig {
+            node_id: identity.node_id,
+            cluster_id: identity.cluster_id,
+            incarnation,
+            addr,
+            seeds: seeds.collect(),
+        };
+        let membership = match &inner.membership {
+            Some(make) => make(gossip),
+            None => shoal_net::gossip::start(&inner.endpoint, gossip, &scope).await.map_err(internal)?,
+        };
         directory.set_membership(membership.clone());
         let controller = (inner.controller)(identity.node_id);
         let store: Arc<dyn TaskStore> = match &inner.storage.tasks {

@@ -27,6 +27,7 @@ use shoal_core::model::{
 use shoal_core::store::{Command, Expect, ObjectId, State, Write};
 use shoal_core::task::Controller;
 use shoal_net::ca::{CertificateAuthority, JoinToken};
+use shoal_net::gossip::{GossipConfig, Membership, View};
 use shoal_net::identity::{Credentials, NodeKey};
 use shoal_net::task::Scope;
 use shoal_net::{Endpoint, Identity};
@@ -52,6 +53,9 @@ const READ_FRESH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Makes the container runtime of a node, once its id is known.
 pub type ControllerFactory = Arc<dyn Fn(NodeId) -> Arc<dyn Controller> + Send + Sync>;
+
+/// Makes a node's membership once it is in a cluster.
+pub type MembershipFactory = Arc<dyn Fn(GossipConfig) -> Arc<dyn Membership> + Send + Sync>;
 
 /// How a node is set up.
 pub struct NodeConfig {
@@ -79,6 +83,8 @@ pub struct NodeConfig {
     pub storage: Storage,
     /// How much its task runner does at once.
     pub limits: Limits,
+    /// Another membership than gossip over the endpoint, for large simulations.
+    pub membership: Option<MembershipFactory>,
 }
 
 /// Storage in place of the data folder's, for the simulator: it decides what a crash leaves of it.
@@ -100,6 +106,7 @@ struct Inner {
     clock: Clock,
     storage: Storage,
     limits: Limits,
+    membership: Option<MembershipFactory>,
     home: Home,
     consensus: Addr<RaftActor>,
     scope: Scope,
@@ -143,6 +150,7 @@ impl Node {
             clock: config.clock,
             storage: config.storage,
             limits: config.limits,
+            membership: config.membership,
             home: Home::here(),
             consensus: RaftActor::default().start(),
             scope,
@@ -218,8 +226,8 @@ impl Node {
 
     /// All that gossip knows, while it is a member.
     #[must_use]
-    pub fn gossip(&self) -> Vec<shoal_net::gossip::Member> {
-        self.member().map(|m| m.membership.view()).unwrap_or_default()
+    pub fn gossip(&self) -> View {
+        self.member().map_or_else(|| View::from([]), |m| m.membership.view())
     }
 
     /// Run a change of this node's membership on its own thread and to its end, even if the caller goes away.
@@ -604,7 +612,8 @@ impl NodeApi for Node {
         if manager.raft.leadership().borrow().is_me {
             return by_raft.into_iter().collect();
         }
-        let alive = member.membership.view().into_iter().filter(|m| m.alive).map(|m| m.node_id);
+        let view = member.membership.view();
+        let alive = view.iter().filter(|m| m.alive).map(|m| m.node_id);
         let voters = manager.raft.voters();
         alive.chain([member.node_id()]).filter(|id| voters.contains_key(id)).collect()
     }

@@ -16,6 +16,7 @@ use shoal_wire::Protocol;
 use tokio::sync::mpsc;
 
 use crate::endpoint::{Endpoint, Inner, Peer};
+use crate::line::Line;
 use crate::server::canonical;
 use crate::stats::count;
 
@@ -49,7 +50,8 @@ pub(super) struct Hub {
 
 impl Inner {
     /// Hand an accepted gossip connection to gossip, if it runs.
-    pub(crate) fn gossip_accepted(&self, connection: Connection, addr: SocketAddr) {
+    pub(crate) fn gossip_accepted(&self, line: &dyn Line, addr: SocketAddr) {
+        let Some(connection) = line.quic().cloned() else { return };
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(inbox) = inbox {
             // Full: the peer's messages are lost, as on a busy wire.
@@ -181,7 +183,10 @@ impl Hub {
 
     async fn dial(self: &Arc<Self>, to: SocketAddr) {
         match self.inner.connection(&Peer { node_id: None, addr: to }, Protocol::Gossip).await {
-            Ok(connection) => self.adopt(connection, to),
+            Ok(line) => match line.quic() {
+                Some(connection) => self.adopt(connection.clone(), to),
+                None => drop(self.links().remove(&to)),
+            },
             Err(error) => {
                 tracing::trace!(%to, %error, "gossip finds nobody");
                 self.links().remove(&to);

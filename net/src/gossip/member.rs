@@ -10,7 +10,7 @@ use shoal_core::task::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 use super::hub::{Hub, HubTransport};
-use super::{Member, Membership};
+use super::{Member, Membership, View};
 use crate::endpoint::Endpoint;
 use crate::task::Scope;
 
@@ -44,7 +44,7 @@ pub struct GossipConfig {
 pub struct GossipError(String);
 
 struct Gossip {
-    view: Arc<Mutex<Vec<Member>>>,
+    view: Arc<Mutex<View>>,
     changed: watch::Receiver<u64>,
     says: mpsc::UnboundedSender<(String, String)>,
     scope: Scope,
@@ -85,7 +85,7 @@ pub async fn start(
     let handle = spawn_chitchat(chitchat, Vec::new(), &HubTransport::new(hub, queue))
         .await
         .map_err(|error| GossipError(error.to_string()))?;
-    let view = Arc::new(Mutex::new(Vec::new()));
+    let view: Arc<Mutex<View>> = Arc::new(Mutex::new(Arc::from([])));
     let (publish, changed) = watch::channel(0);
     // Unbounded, and yet bounded: only this node's own actors speak, a few values each.
     let (says, said) = mpsc::unbounded_channel();
@@ -97,7 +97,7 @@ pub async fn start(
 
 async fn keep_view(
     chitchat: Arc<tokio::sync::Mutex<chitchat::Chitchat>>,
-    view: Arc<Mutex<Vec<Member>>>,
+    view: Arc<Mutex<View>>,
     publish: watch::Sender<u64>,
     mut said: mpsc::UnboundedReceiver<(String, String)>,
 ) {
@@ -113,8 +113,8 @@ async fn keep_view(
             _ = ticker.tick() => {
                 let members = look(&*chitchat.lock().await);
                 let mut known = view.lock().unwrap_or_else(PoisonError::into_inner);
-                if *known != members {
-                    *known = members;
+                if **known != *members {
+                    *known = members.into();
                     publish.send_modify(|count| *count += 1);
                 }
             }
@@ -148,7 +148,7 @@ impl Membership for Gossip {
         let _ = self.says.send((key.to_owned(), value));
     }
 
-    fn view(&self) -> Vec<Member> {
+    fn view(&self) -> View {
         self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

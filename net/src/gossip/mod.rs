@@ -8,6 +8,7 @@ pub use member::{GossipConfig, GossipError, start};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use shoal_core::model::NodeId;
 use shoal_core::task::BoxFuture;
@@ -33,12 +34,21 @@ pub struct Member {
     pub values: BTreeMap<String, String>,
 }
 
+/// What gossip knows, in order of the nodes' ids.
+pub type View = Arc<[Member]>;
+
+/// The newest that is known of a node.
+#[must_use]
+pub fn find(view: &[Member], node: NodeId) -> Option<&Member> {
+    view.binary_search_by_key(&node, |member| member.node_id).ok().map(|at| &view[at])
+}
+
 /// Who is there.
 pub trait Membership: Send + Sync + 'static {
     /// Say something of this node.
     fn set_self(&self, key: &str, value: String);
-    /// All known nodes, dead ones too, this one too.
-    fn view(&self) -> Vec<Member>;
+    /// All known nodes by id, dead ones too, this one too. The same slice as long as nothing changes.
+    fn view(&self) -> View;
     /// Counts up with each change of the view.
     fn subscribe(&self) -> watch::Receiver<u64>;
     /// Stop.

@@ -99,8 +99,7 @@ pub fn bound(
 ) -> (Endpoint, Peer) {
     let config = EndpointConfig {
         reset_key,
-        socket: bind_udp(at).unwrap(),
-        rng_seed: None,
+        wire: Wire::Udp { socket: bind_udp(at).unwrap(), rng_seed: None },
         scope,
         clock: Arc::new(|| Timestamp(NOW)),
     };

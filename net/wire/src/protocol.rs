@@ -60,6 +60,12 @@ macro_rules! kinds {
             pub const fn from_tag(tag: u16) -> Option<Self> {
                 match tag { $($tag => Some(Self::$name),)* _ => None }
             }
+
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
         }
     };
 }

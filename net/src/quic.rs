@@ -1,0 +1,236 @@
+//! Lines over QUIC.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{
+    AsyncUdpSocket, ClientConfig, Connection, ConnectionError, ServerConfig, TransportConfig, VarInt,
+};
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
+use rustls::pki_types::CertificateDer;
+use shoal_core::task::BoxFuture;
+use shoal_wire::Protocol;
+
+use crate::endpoint::{CallError, RESET_KEY_BYTES};
+use crate::identity::{Credentials, Identity};
+use crate::line::{Arriving, Carrier, Closed, Dial, Line, Proof, Rx, Shown, Stream, Tx};
+use crate::task::{Scope, ScopedRuntime};
+use crate::tls::{self, Clock};
+
+const INITIAL_RTT: Duration = Duration::from_millis(50);
+/// Lively connections notice a dead peer after this long; what decides on life and death is elsewhere.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// The accepting end lets the caller decide, within this.
+const SERVER_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+const GOSSIP_IDLE_TIMEOUT: Duration = Duration::from_secs(6);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
+const STREAMS_MAX: u32 = 1024;
+const UNI_STREAMS_MAX: u32 = 64;
+const READ_BYTES: usize = 16 << 10;
+
+fn transport(idle: Duration, keep_alive: Option<Duration>) -> Arc<TransportConfig> {
+    let mut config = TransportConfig::default();
+    config
+        .max_idle_timeout(idle.try_into().ok())
+        .keep_alive_interval(keep_alive)
+        .initial_rtt(INITIAL_RTT)
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX));
+    Arc::new(config)
+}
+
+/// QUIC of an endpoint that knows the connections of its former self when it is asked for them: their ids are
+/// made with the same key, or it would take them for noise and say nothing.
+fn resetting(key: &[u8; RESET_KEY_BYTES]) -> quinn::EndpointConfig {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    let derived = hmac::sign(&key, b"connection ids");
+    let ids = derived.as_ref().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let mut config = quinn::EndpointConfig::new(Arc::new(key));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    config
+}
+
+fn client_config(crypto: quinn::crypto::rustls::QuicClientConfig, protocol: Protocol) -> ClientConfig {
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    config.transport_config(match protocol {
+        Protocol::Gossip => transport(GOSSIP_IDLE_TIMEOUT, None),
+        Protocol::Join => transport(IDLE_TIMEOUT, None),
+        Protocol::Raft | Protocol::Control | Protocol::Dispatch => transport(IDLE_TIMEOUT, Some(KEEP_ALIVE)),
+    });
+    config
+}
+
+fn closed(error: ConnectionError) -> Closed {
+    match error {
+        ConnectionError::ApplicationClosed(close) => Closed::Told {
+            code: u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX),
+            why: String::from_utf8_lossy(&close.reason).into_owned(),
+        },
+        ConnectionError::ConnectionClosed(close) => Closed::Broken(close.to_string()),
+        other => Closed::Broken(other.to_string()),
+    }
+}
+
+/// A QUIC endpoint.
+pub(crate) struct Quic {
+    endpoint: quinn::Endpoint,
+    clock: Clock,
+}
+
+impl Quic {
+    pub(crate) fn bind(
+        socket: Arc<dyn AsyncUdpSocket>,
+        rng_seed: Option<[u8; 32]>,
+        reset_key: Option<&[u8; RESET_KEY_BYTES]>,
+        scope: &Scope,
+        clock: Clock,
+    ) -> io::Result<Self> {
+        let mut quic = reset_key.map_or_else(quinn::EndpointConfig::default, resetting);
+        quic.rng_seed(rng_seed);
+        let runtime = Arc::new(ScopedRuntime(scope.clone()));
+        let endpoint = quinn::Endpoint::new_with_abstract_socket(quic, None, socket, runtime)?;
+        Ok(Self { endpoint, clock })
+    }
+
+    async fn connect(&self, dial: Dial) -> Result<Arc<dyn Line>, CallError> {
+        let unreachable = |error: &dyn std::fmt::Display| CallError::Unreachable(error.to_string());
+        let crypto = match &dial.proof {
+            Proof::Certificate(credentials) => tls::client(credentials, dial.protocol, &self.clock),
+            Proof::Pinned(pin) => tls::joiner(*pin, &self.clock),
+        };
+        let config = client_config(crypto.map_err(|error| unreachable(&error))?, dial.protocol);
+        let connecting = self.endpoint.connect_with(config, dial.addr, &dial.expected.name());
+        let connection = connecting.map_err(|error| unreachable(&error))?.await;
+        let connection = connection.map_err(|error| match closed(error) {
+            Closed::Told { code, why } => CallError::told(code, why),
+            Closed::Broken(why) => CallError::Unreachable(why),
+        })?;
+        Ok(Arc::new(QuicLine(connection)))
+    }
+}
+
+impl Carrier for Quic {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    fn set_server(&self, credentials: &Arc<Credentials>) -> Result<(), String> {
+        let crypto = tls::server(credentials, &self.clock).map_err(|error| error.to_string())?;
+        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+        config.transport_config(transport(SERVER_IDLE_TIMEOUT, None));
+        self.endpoint.set_server_config(Some(config));
+        Ok(())
+    }
+
+    fn accept(&self) -> BoxFuture<'_, Option<Arriving>> {
+        Box::pin(async move {
+            let incoming = self.endpoint.accept().await?;
+            let arriving: Arriving = Box::pin(async move {
+                let connection = incoming.await.map_err(|error| error.to_string())?;
+                Ok(Arc::new(QuicLine(connection)) as Arc<dyn Line>)
+            });
+            Some(arriving)
+        })
+    }
+
+    fn dial(&self, dial: Dial) -> BoxFuture<'_, Result<Arc<dyn Line>, CallError>> {
+        Box::pin(self.connect(dial))
+    }
+
+    fn open_lines(&self) -> usize {
+        self.endpoint.open_connections()
+    }
+
+    fn close<'a>(&'a self, code: u32, why: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            self.endpoint.close(VarInt::from_u32(code), why.as_bytes());
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
+        })
+    }
+}
+
+#[derive(Debug)]
+struct QuicLine(Connection);
+
+fn stream((tx, rx): (quinn::SendStream, quinn::RecvStream)) -> Stream {
+    (Box::new(QuicTx(tx)), Box::new(QuicRx(rx)))
+}
+
+impl Line for QuicLine {
+    fn id(&self) -> usize {
+        self.0.stable_id()
+    }
+
+    fn remote(&self) -> SocketAddr {
+        self.0.remote_address()
+    }
+
+    fn protocol(&self) -> Option<Protocol> {
+        let data = self.0.handshake_data()?.downcast::<quinn::crypto::rustls::HandshakeData>().ok()?;
+        Protocol::from_alpn(&data.protocol?)
+    }
+
+    fn shown(&self) -> Shown {
+        let Some(certificates) = self.0.peer_identity() else { return Shown::Nothing };
+        let first =
+            certificates.downcast::<Vec<CertificateDer<'static>>>().ok().and_then(|all| all.first().cloned());
+        match first.map(|certificate| Identity::of(&certificate)) {
+            Some(Ok(identity)) => Shown::Identity(identity),
+            _ => Shown::Nameless,
+        }
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<Stream, Closed>> {
+        Box::pin(async move { self.0.open_bi().await.map(stream).map_err(closed) })
+    }
+
+    fn accept(&self) -> BoxFuture<'_, Result<Stream, Closed>> {
+        Box::pin(async move { self.0.accept_bi().await.map(stream).map_err(closed) })
+    }
+
+    fn close(&self, code: u32, why: &str) {
+        self.0.close(VarInt::from_u32(code), why.as_bytes());
+    }
+
+    fn closed(&self) -> Option<Closed> {
+        self.0.close_reason().map(closed)
+    }
+
+    fn heard(&self) -> u64 {
+        self.0.stats().udp_rx.datagrams
+    }
+
+    fn quic(&self) -> Option<&Connection> {
+        Some(&self.0)
+    }
+}
+
+#[derive(Debug)]
+struct QuicTx(quinn::SendStream);
+
+impl Tx for QuicTx {
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move { self.0.write_chunk(bytes).await.map_err(|error| error.to_string()) })
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        self.0.finish().map_err(|error| error.to_string())
+    }
+}
+
+#[derive(Debug)]
+struct QuicRx(quinn::RecvStream);
+
+impl Rx for QuicRx {
+    fn read(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
+        Box::pin(async move {
+            let chunk = self.0.read_chunk(READ_BYTES, true).await.map_err(|error| error.to_string())?;
+            Ok(chunk.map(|chunk| chunk.bytes))
+        })
+    }
+}
