@@ -44,6 +44,8 @@ struct Leading<D> {
     decider: D,
     busy: bool,
     timer: Option<SpawnHandle>,
+    /// The proposals under way.
+    proposing: Option<SpawnHandle>,
     failures: u32,
     generation: u64,
 }
@@ -102,9 +104,12 @@ impl<D: Decider> LeaderActor<D> {
         let commands = commands(plan.steps, leading.term, now);
         let raft = self.raft.clone();
         let work = async move { propose_all(&raft, commands).await };
-        ctx.spawn(
+        let proposing = ctx.spawn(
             work.into_actor(self).map(move |failed, actor, ctx| actor.proposed(generation, failed, ctx)),
         );
+        if let Some(leading) = &mut self.leading {
+            leading.proposing = Some(proposing);
+        }
     }
 
     fn proposed(&mut self, generation: u64, failed: Option<String>, ctx: &mut Context<Self>) {
@@ -114,20 +119,42 @@ impl<D: Decider> LeaderActor<D> {
             leading.failures = 0;
             return self.poke(ctx);
         };
-        // Stays busy until the retry: nothing is decided on a table that may be ahead of the state.
+        // Stays busy until then: nothing is decided on a table that may be ahead of the state, or behind it.
         leading.failures = leading.failures.saturating_add(1);
         let after = RETRY_AFTER.saturating_mul(1 << leading.failures.min(6)).min(RETRY_AFTER_MAX);
         tracing::debug!(decider = D::NAME, error, ?after, "proposal failed; deciding anew");
         self.metrics.failed();
-        ctx.run_later(after, move |actor, ctx| {
-            if actor.leading.as_ref().is_some_and(|l| l.generation == generation) {
-                actor.rebuild();
-                if let Some(leading) = &mut actor.leading {
-                    leading.busy = false;
-                }
-                actor.poke(ctx);
+        ctx.run_later(after, move |actor, ctx| actor.catch_up(generation, ctx));
+    }
+
+    /// Decide anew once nothing is under way any more. What was proposed before without an answer, by this reign or by an
+    /// earlier one of the same term, may still be committed: decided on a state without it, the same would be decided
+    /// twice. It is in the log before the empty command that is proposed now, or it never will be.
+    fn catch_up(&mut self, generation: u64, ctx: &mut Context<Self>) {
+        let Some(leading) = self.leading.as_ref().filter(|l| l.generation == generation) else { return };
+        let barrier = Command { term: Some(leading.term), at: (self.clock)(), ..Command::default() };
+        let raft = self.raft.clone();
+        let work = async move { raft.propose(barrier).await };
+        let proposing = ctx.spawn(work.into_actor(self).map(move |result, actor, ctx| {
+            let Some(leading) = actor.leading.as_mut().filter(|l| l.generation == generation) else { return };
+            if let Err(error) = result {
+                return actor.proposed(generation, Some(error.to_string()), ctx);
             }
-        });
+            leading.busy = false;
+            actor.rebuild();
+            actor.poke(ctx);
+        }));
+        if let Some(leading) = &mut self.leading {
+            leading.proposing = Some(proposing);
+        }
+    }
+
+    /// Whatever this reign still does ends with it.
+    fn abdicate(&mut self, ctx: &mut Context<Self>) {
+        let Some(old) = self.leading.take() else { return };
+        for handle in [old.timer, old.proposing].into_iter().flatten() {
+            ctx.cancel_future(handle);
+        }
     }
 }
 
@@ -179,23 +206,20 @@ impl<D: Decider> Handler<Lead> for LeaderActor<D> {
     type Result = ();
 
     fn handle(&mut self, Lead(term): Lead, ctx: &mut Context<Self>) {
-        if let Some(old) = self.leading.take()
-            && let Some(timer) = old.timer
-        {
-            ctx.cancel_future(timer);
-        }
+        self.abdicate(ctx);
         let Some(term) = term else { return };
         tracing::info!(decider = D::NAME, term, "leads");
         self.generation += 1;
         self.leading = Some(Leading {
             term,
             decider: D::from_state(&self.raft.state()),
-            busy: false,
+            busy: true,
             timer: None,
+            proposing: None,
             failures: 0,
             generation: self.generation,
         });
-        self.poke(ctx);
+        self.catch_up(self.generation, ctx);
     }
 }
 
@@ -208,7 +232,7 @@ impl<D: Decider> Handler<Halt> for LeaderActor<D> {
     type Result = ();
 
     fn handle(&mut self, _: Halt, ctx: &mut Context<Self>) {
-        self.leading = None;
+        self.abdicate(ctx);
         ctx.stop();
     }
 }
