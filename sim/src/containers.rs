@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shoal_core::model::{ContainerStatus, EngineInfo, NodeDescription, Platform, Resources, Task, TaskId};
 use shoal_core::task::{
     BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, Progress, RunState,
 };
 use tokio::sync::watch;
 
+use crate::event::What;
 use crate::trace::Trace;
 
 /// How likely each mishap is, for one container.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mishaps {
     /// Preparing fails for good.
     pub prepare_fails: f64,
@@ -45,7 +46,7 @@ struct Inner {
 /// One host's simulated engine. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    host: String,
+    host: usize,
     inner: Arc<Mutex<Inner>>,
     trace: Trace,
 }
@@ -53,7 +54,7 @@ pub struct Engine {
 impl Engine {
     /// An engine without containers.
     #[must_use]
-    pub fn new(host: &str, seed: u64, trace: Trace) -> Self {
+    pub fn new(host: usize, seed: u64, trace: Trace) -> Self {
         let inner = Inner {
             containers: BTreeMap::new(),
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -61,7 +62,7 @@ impl Engine {
             numbers: 0,
             away: false,
         };
-        Self { host: host.to_owned(), inner: Arc::new(Mutex::new(inner)), trace }
+        Self { host, inner: Arc::new(Mutex::new(inner)), trace }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -84,6 +85,16 @@ impl Engine {
         let inner = self.lock();
         let runs = |c: &Container| matches!(*c.state.borrow(), RunState::Running { .. });
         inner.containers.iter().filter(|(_, c)| runs(c)).map(|(id, _)| *id).collect()
+    }
+
+    /// The machine is lost, and all containers with it.
+    pub fn wipe(&self) {
+        self.lock().containers.clear();
+    }
+
+    fn step(&self, task: TaskId, step: &str) {
+        let what = What::Task { host: self.host, task: task.to_string(), step: step.to_owned() };
+        self.trace.event(what);
     }
 
     fn answer(&self) -> Result<(), ControllerError> {
@@ -112,7 +123,7 @@ impl Engine {
             RunState::Exited(exit) => Some(exit.code),
             _ => None,
         };
-        let container_id = format!("{}-{}", self.host, container.number);
+        let container_id = format!("h{}-{}", self.host, container.number);
         Ok(ContainerStatus { container_id, pid: None, exit_code, oom_killed: false })
     }
 
@@ -184,7 +195,7 @@ impl Controller for Engine {
                         .insert(task.id, Container { state: watch::channel(RunState::Created).0, number });
                 }
             }
-            self.trace.note(&format!("{} prepared {}", self.host, task.id));
+            self.step(task.id, "prepared");
             self.status(task.id)
         })
     }
@@ -210,12 +221,13 @@ impl Controller for Engine {
                 });
                 crash.then(|| Duration::from_millis(after))
             };
-            self.trace.note(&format!("{} started {}", self.host, task.id));
+            self.step(task.id, "started");
             if let Some(after) = crash_after {
                 let (engine, id) = (self.clone(), task.id);
                 tokio::spawn(async move {
                     tokio::time::sleep(after).await;
                     engine.exit(id, 1);
+                    engine.step(id, "exited");
                 });
             }
             self.status(task.id)
@@ -245,7 +257,7 @@ impl Controller for Engine {
                 tokio::time::sleep(task.spec.container.stop_grace()).await;
             }
             self.exit(task.id, if deaf { 137 } else { 143 });
-            self.trace.note(&format!("{} stopped {}", self.host, task.id));
+            self.step(task.id, "stopped");
             self.until_exit(task.id).await
         })
     }
@@ -256,7 +268,7 @@ impl Controller for Engine {
             self.pause(1, 10).await;
             self.exit(task, 137);
             self.lock().containers.remove(&task);
-            self.trace.note(&format!("{} removed {task}", self.host));
+            self.step(task, "removed");
             Ok(())
         })
     }

@@ -103,6 +103,30 @@ impl SimDisk {
         }
     }
 
+    /// All that was on it is gone.
+    pub fn wipe(&self) {
+        let mut inner = self.lock();
+        inner.epoch += 1;
+        inner.under_way.clear();
+        inner.files.clear();
+    }
+
+    /// One bit flips in what is written; `which` says where. Nothing if nothing is written.
+    pub fn rot(&self, which: u64) -> Option<String> {
+        let mut inner = self.lock();
+        let total: usize = inner.files.values().map(Vec::len).sum();
+        let mut bit =
+            usize::try_from(which % (u64::try_from(total * 8).ok().filter(|bits| *bits > 0)?)).ok()?;
+        for (name, file) in &mut inner.files {
+            if bit < file.len() * 8 {
+                file[bit / 8] ^= 1 << (bit % 8);
+                return Some(format!("bit {} of byte {} of {name} flips", bit % 8, bit / 8));
+            }
+            bit -= file.len() * 8;
+        }
+        None
+    }
+
     fn sync_time(inner: &mut Inner) -> Duration {
         let (least, most) = inner.sync;
         inner.rng.random_range(least..=most) + inner.stall

@@ -1,4 +1,4 @@
-//! What breaks, and how it is mended.
+//! What breaks, and when. Drawn before the run begins, so that a run can be lived through again without some of it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,13 +6,14 @@ use std::time::Duration;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::host::ip;
 use crate::options::Options;
-use crate::udp::Weather;
+use crate::wires::Weather;
 
 /// One disaster.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Fault {
     /// The process is gone at once, its machine's disk keeps what it will.
     Kill(usize),
@@ -20,6 +21,8 @@ pub enum Fault {
     Stop(usize),
     /// The process stands still: its machine has no time for it.
     Pause(usize),
+    /// The process stands still again and again.
+    Starve(usize),
     /// The host hears nobody.
     Unplug(usize),
     /// These hear only each other.
@@ -30,58 +33,135 @@ pub enum Fault {
     Flap(usize),
     /// The wires lose, double and delay.
     Storm(Weather),
+    /// What these say to the others takes so much longer.
+    Clog(BTreeSet<usize>, Duration),
     /// The host's engine does not answer.
     EngineAway(usize),
     /// The host's disk takes no more.
     DiskFull(usize),
     /// Each durable write on the host takes so much longer.
     DiskSlow(usize, Duration),
+    /// The process is gone, and a bit of what it had written has flipped; the number says which.
+    Rot(usize, u64),
     /// The host's clock is ahead or behind by so many milliseconds.
     ClockJump(usize, i64),
+    /// The host's clock gains or loses so many milliseconds in a second.
+    ClockDrift(usize, i64),
+    /// All processes are asked to stop and are started again, one after the other.
+    Rolling,
+    /// The machine is lost with all that it had, and comes back as a new one.
+    Wipe(usize),
+    /// The node leaves the cluster, and joins again.
+    Leave(usize),
+}
+
+impl Fault {
+    /// Whom it touches; nobody named: all.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<usize> {
+        match self {
+            Self::Kill(host)
+            | Self::Stop(host)
+            | Self::Pause(host)
+            | Self::Starve(host)
+            | Self::Unplug(host)
+            | Self::Flap(host)
+            | Self::EngineAway(host)
+            | Self::DiskFull(host)
+            | Self::DiskSlow(host, _)
+            | Self::Rot(host, _)
+            | Self::ClockJump(host, _)
+            | Self::ClockDrift(host, _)
+            | Self::Wipe(host)
+            | Self::Leave(host) => vec![*host],
+            Self::Split(hosts) | Self::OneWay(hosts) | Self::Clog(hosts, _) => {
+                hosts.iter().copied().collect()
+            }
+            Self::Storm(_) | Self::Rolling => Vec::new(),
+        }
+    }
+}
+
+/// A disaster and its time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Disaster {
+    /// When it begins, after the cluster was formed.
+    pub at: Duration,
+    /// How long it lasts.
+    pub lasts: Duration,
+    /// What it is.
+    pub fault: Fault,
 }
 
 /// How long a loose cable holds or does not.
 pub const FLAP_EVERY: Duration = Duration::from_millis(700);
+/// How long a starved process stands still, and has time.
+pub const STARVE: (Duration, Duration) = (Duration::from_millis(400), Duration::from_millis(60));
 /// Furthest jump of a clock: five minutes.
 const CLOCK_JUMP_MS_MAX: i64 = 300_000;
+/// A clock that drifts wins or loses a tenth at most.
+const CLOCK_DRIFT_MS_MAX: i64 = 100;
 const STALL_MS_MAX: u64 = 2_000;
+const CLOG_MS_MAX: u64 = 3_000;
 
 /// Makes a disaster of one kind, at this host if it is one of a host.
 type Make = fn(&mut Faults, usize) -> Fault;
 
 /// Draws disasters.
-pub struct Faults {
+struct Faults {
     rng: ChaCha8Rng,
     options: Options,
 }
 
-impl Faults {
-    /// As the options have it.
-    #[must_use]
-    pub fn new(options: &Options) -> Self {
-        Self { rng: ChaCha8Rng::seed_from_u64(options.seed ^ 0xfa17), options: options.clone() }
+/// All disasters of a run, in order.
+#[must_use]
+pub fn drawn(options: &Options) -> Vec<Disaster> {
+    let mut faults =
+        Faults { rng: ChaCha8Rng::seed_from_u64(options.seed ^ 0xfa17), options: options.clone() };
+    let (mut all, mut at) = (Vec::new(), Duration::ZERO);
+    while let Some((after, fault, lasts)) = faults.draw() {
+        at += after;
+        if at >= options.chaos {
+            break;
+        }
+        all.push(Disaster { at, lasts, fault });
     }
+    all
+}
 
+impl Faults {
     /// The time until the next disaster, and how long it lasts. `None`: nothing breaks in this run.
-    pub fn draw(&mut self) -> Option<(Duration, Fault, Duration)> {
+    fn draw(&mut self) -> Option<(Duration, Fault, Duration)> {
         let weights = self.options.weights;
-        let kinds: [(u32, Make); 12] = [
+        let kinds: [(u32, Make); 19] = [
             (weights.kill, |_, host| Fault::Kill(host)),
             (weights.stop, |_, host| Fault::Stop(host)),
             (weights.pause, |_, host| Fault::Pause(host)),
+            (weights.starve, |_, host| Fault::Starve(host)),
             (weights.unplug, |_, host| Fault::Unplug(host)),
             (weights.split, |faults, _| Fault::Split(faults.side())),
             (weights.one_way, |faults, _| Fault::OneWay(faults.side())),
             (weights.flap, |_, host| Fault::Flap(host)),
             (weights.storm, |faults, _| Fault::Storm(faults.storm())),
+            (weights.clog, |faults, _| {
+                let by = Duration::from_millis(faults.rng.random_range(100..CLOG_MS_MAX));
+                Fault::Clog(faults.side(), by)
+            }),
             (weights.engine_away, |_, host| Fault::EngineAway(host)),
             (weights.disk_full, |_, host| Fault::DiskFull(host)),
             (weights.disk_slow, |faults, host| {
                 Fault::DiskSlow(host, Duration::from_millis(faults.rng.random_range(20..STALL_MS_MAX)))
             }),
+            (weights.rot, |faults, host| Fault::Rot(host, faults.rng.random())),
             (weights.clock_jump, |faults, host| {
                 Fault::ClockJump(host, faults.rng.random_range(-CLOCK_JUMP_MS_MAX..=CLOCK_JUMP_MS_MAX))
             }),
+            (weights.clock_drift, |faults, host| {
+                Fault::ClockDrift(host, faults.rng.random_range(-CLOCK_DRIFT_MS_MAX..=CLOCK_DRIFT_MS_MAX))
+            }),
+            (weights.rolling, |_, _| Fault::Rolling),
+            (weights.wipe, |_, host| Fault::Wipe(host)),
+            (weights.leave, |_, host| Fault::Leave(host)),
         ];
         let total: u32 = kinds.iter().map(|(weight, _)| weight).sum();
         if self.options.fault_every.is_zero() || total == 0 {

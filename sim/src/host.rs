@@ -3,10 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{anyhow, ensure};
 use shoal_actors::clock::Clock;
 use shoal_actors::node::{Node, NodeConfig, Storage};
 use shoal_actors::task_runner::{Limits, MemoryTaskStore};
@@ -19,9 +19,10 @@ use tokio::time::timeout;
 
 use crate::containers::Engine;
 use crate::disk::SimDisk;
+use crate::event::What;
+use crate::fabric::Fabric;
 use crate::hooks;
 use crate::trace::Trace;
-use crate::udp::Network;
 
 const PORT: u16 = 2377;
 /// A node that cannot even start in this time has hung.
@@ -48,7 +49,7 @@ pub struct Host {
     pub clock: WallClock,
     folder: PathBuf,
     tasks: MemoryTaskStore,
-    network: Network,
+    fabric: Fabric,
     trace: Trace,
     seed: u64,
     starts: u64,
@@ -61,26 +62,58 @@ pub fn clock() -> Clock {
     Arc::new(|| Timestamp(hooks::wall_ms()))
 }
 
+/// What is wrong with a clock.
+#[derive(Debug, Default)]
+struct Error {
+    /// Ahead of the truth by so many milliseconds, or behind it.
+    ahead: AtomicI64,
+    /// Milliseconds that it gains in a second, or loses.
+    drift: AtomicI64,
+    /// Since when it drifts.
+    since: AtomicU64,
+}
+
 /// A host's own wall clock, which may be wrong.
 #[derive(Debug, Clone, Default)]
-pub struct WallClock(Arc<AtomicI64>);
+pub struct WallClock(Arc<Error>);
 
 impl WallClock {
     /// Ahead of the truth by so many milliseconds, or behind it.
     pub fn set_ahead(&self, ms: i64) {
-        self.0.store(ms, Ordering::Relaxed);
+        self.0.ahead.store(ms, Ordering::Relaxed);
+    }
+
+    /// From now on it gains so many milliseconds in a second, or loses them; what it has gained is put right at once.
+    pub fn set_drift(&self, ms_a_second: i64) {
+        self.0.since.store(hooks::wall_ms(), Ordering::Relaxed);
+        self.0.drift.store(ms_a_second, Ordering::Relaxed);
     }
 
     fn reading(&self) -> Clock {
-        let ahead = Arc::clone(&self.0);
-        Arc::new(move || Timestamp(hooks::wall_ms().saturating_add_signed(ahead.load(Ordering::Relaxed))))
+        let error = Arc::clone(&self.0);
+        Arc::new(move || {
+            let now = hooks::wall_ms();
+            let drifting = i64::try_from(now - error.since.load(Ordering::Relaxed)).unwrap_or(0);
+            let gained = drifting / 1_000 * error.drift.load(Ordering::Relaxed);
+            Timestamp(now.saturating_add_signed(error.ahead.load(Ordering::Relaxed) + gained))
+        })
     }
 }
 
 /// The address of a host.
 #[must_use]
 pub fn ip(number: usize) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(10, 0, 0, u8::try_from(number).unwrap_or(u8::MAX)))
+    let [.., high, low] = number.to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(10, 0, high, low))
+}
+
+/// The host of an address.
+#[must_use]
+pub fn number(ip: IpAddr) -> usize {
+    match ip {
+        IpAddr::V4(ip) => usize::from(u16::from_be_bytes([ip.octets()[2], ip.octets()[3]])),
+        IpAddr::V6(_) => 0,
+    }
 }
 
 /// The address of a host's node.
@@ -97,13 +130,13 @@ impl Host {
         seed: u64,
         folder: PathBuf,
         disk: SimDisk,
-        network: Network,
+        fabric: Fabric,
         trace: Trace,
     ) -> Self {
-        let engine = Engine::new(&format!("h{number}"), seed ^ 1, trace.clone());
+        let engine = Engine::new(number, seed ^ 1, trace.clone());
         let tasks = MemoryTaskStore::default();
         let clock = WallClock::default();
-        Self { number, engine, disk, clock, folder, tasks, network, trace, seed, starts: 0, life: None }
+        Self { number, engine, disk, clock, folder, tasks, fabric, trace, seed, starts: 0, life: None }
     }
 
     /// The node, while the machine is up.
@@ -124,8 +157,21 @@ impl Host {
         if self.life.is_some() {
             return Ok(());
         }
+        let started = self.try_start().await;
+        if let Err((scope, driver, error)) = started {
+            // Whatever it had begun ends with it.
+            self.fabric.unbind(address(self.number));
+            driver.abort();
+            scope.abort();
+            tokio::time::sleep(Duration::from_micros(1)).await;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    async fn try_start(&mut self) -> Result<(), (Scope, actix_rt::task::JoinHandle<()>, anyhow::Error)> {
         self.starts += 1;
-        self.trace.note(&format!("h{} starts", self.number));
+        self.trace.event(What::Up { host: self.number });
         let scope = Scope::new();
         let mut quic_seed = [0; 32];
         quic_seed[..8].copy_from_slice(&self.random().to_le_bytes());
@@ -142,8 +188,7 @@ impl Host {
             force_new_cluster: false,
             socket: EndpointConfig {
                 reset_key: None,
-                socket: self.network.bind(address(self.number)),
-                rng_seed: Some(quic_seed),
+                wire: self.fabric.bind(address(self.number), self.clock.reading(), quic_seed),
                 scope: scope.clone(),
                 clock: self.clock.reading(),
             },
@@ -152,6 +197,7 @@ impl Host {
                 tasks: Some(Arc::new(self.tasks.clone())),
             },
             limits: Limits::default(),
+            membership: self.fabric.membership(),
         };
         let (tell, told) = tokio::sync::oneshot::channel();
         let home = LocalSet::new();
@@ -159,20 +205,51 @@ impl Host {
             let _ = tell.send(Node::start(config).await);
         });
         let driver = actix_rt::spawn(scope.gated(home));
-        let started = timeout(START_MAX, told).await;
-        let node = started
-            .with_context(|| format!("h{} does not start", self.number))?
-            .with_context(|| format!("h{} went away at its start", self.number))?
-            .with_context(|| format!("h{} refuses to start", self.number))?;
-        self.life = Some(Life { node, scope, driver });
-        Ok(())
+        let number = self.number;
+        let started = match timeout(START_MAX, told).await {
+            Err(_) => Err(anyhow!("h{number} does not start")),
+            Ok(Err(_)) => Err(anyhow!("h{number} went away at its start")),
+            Ok(Ok(Err(error))) => Err(anyhow!("h{number} refuses to start: {error}")),
+            Ok(Ok(Ok(node))) => Ok(node),
+        };
+        match started {
+            Ok(node) => {
+                self.life = Some(Life { node, scope, driver });
+                Ok(())
+            }
+            Err(error) => Err((scope, driver, error)),
+        }
+    }
+
+    /// The machine is lost with all that it had: nothing of it may be running.
+    pub fn wipe(&mut self) {
+        self.trace.note(Some(self.number), "loses all that it had");
+        self.disk.wipe();
+        self.engine.wipe();
+        self.tasks = MemoryTaskStore::default();
+        // Nothing is there, or it is a folder of the simulation's own.
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 
     /// The machine has no time for the node, or has time again.
     pub fn hold(&self, held: bool) {
         if let Some(life) = &self.life {
-            self.trace.note(&format!("h{} {}", self.number, if held { "stands still" } else { "goes on" }));
+            self.trace.event(What::Held { host: self.number, held });
+            self.fabric.hold(address(self.number), held);
             life.scope.hold(held);
+        }
+    }
+
+    /// What holds the node that is up now, from elsewhere.
+    pub fn holder(&self) -> impl Fn(bool) + 'static {
+        let scope = self.life.as_ref().map(|life| life.scope.clone());
+        let (fabric, trace, host) = (self.fabric.clone(), self.trace.clone(), self.number);
+        move |held| {
+            if let Some(scope) = scope.as_ref().filter(|scope| !scope.ended()) {
+                trace.event(What::Held { host, held });
+                fabric.hold(address(host), held);
+                scope.hold(held);
+            }
         }
     }
 
@@ -180,8 +257,8 @@ impl Host {
     /// run on, as if it were only the process; the disk decides about the writes under way.
     pub async fn kill(&mut self) {
         let Some(life) = self.life.take() else { return };
-        self.trace.note(&format!("h{} is killed", self.number));
-        self.network.unbind(address(self.number));
+        self.trace.event(What::Down { host: self.number, killed: true });
+        self.fabric.unbind(address(self.number));
         self.disk.crash();
         life.driver.abort();
         life.scope.abort();
@@ -196,14 +273,14 @@ impl Host {
     /// If it leaves something running.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         let Some(life) = self.life.take() else { return Ok(()) };
-        self.trace.note(&format!("h{} stops", self.number));
+        self.fabric.hold(address(self.number), false);
         life.scope.hold(false);
         let stopped = timeout(STOP_MAX, life.node.stop()).await;
         // What was told to end does so when the runtime next looks.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let left = life.scope.running();
-        self.trace.note(&format!("h{} stopped: {}, {left} tasks left", self.number, stopped.is_ok()));
-        self.network.unbind(address(self.number));
+        self.trace.event(What::Down { host: self.number, killed: false });
+        self.fabric.unbind(address(self.number));
         life.driver.abort();
         life.scope.abort();
         drop(life.node);

@@ -3,12 +3,21 @@
 
 pub mod containers;
 pub mod disk;
+pub mod event;
+pub mod fabric;
 pub mod faults;
 pub mod hooks;
 pub mod host;
 pub mod judges;
+pub mod links;
+pub mod members;
 pub mod options;
+pub mod people;
 pub mod person;
+pub mod plan;
 pub mod run;
 pub mod trace;
 pub mod udp;
+pub mod wires;
+pub mod wishes;
+pub mod world;

@@ -4,32 +4,42 @@ use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::containers::Mishaps;
+use crate::fabric::Depth;
 
 /// Which disasters a run may meet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// None: only people change things.
     Calm,
-    /// A network that loses, doubles and delays.
+    /// A network that loses, doubles, delays and clogs.
     Lossy,
     /// Cables and splits.
     Partitions,
-    /// Nodes that die and come back, or stand still for a while.
+    /// Nodes that die and come back, or have no time.
     Crashes,
-    /// Disks that are full or slow.
+    /// Disks that are full, slow or rot.
     Disks,
-    /// All of it, and engines that fail and clocks that jump.
+    /// Nodes that leave, are wiped and join again, and that restart one after the other.
+    Churn,
+    /// All of it, and engines that fail and clocks that are wrong.
     Everything,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 6] =
-        [Self::Calm, Self::Lossy, Self::Partitions, Self::Crashes, Self::Disks, Self::Everything];
+    pub const ALL: [Self; 7] = [
+        Self::Calm,
+        Self::Lossy,
+        Self::Partitions,
+        Self::Crashes,
+        Self::Disks,
+        Self::Churn,
+        Self::Everything,
+    ];
 
     /// Its name.
     #[must_use]
@@ -40,6 +50,7 @@ impl Profile {
             Self::Partitions => "partitions",
             Self::Crashes => "crashes",
             Self::Disks => "disks",
+            Self::Churn => "churn",
             Self::Everything => "everything",
         }
     }
@@ -50,21 +61,28 @@ impl Profile {
 }
 
 /// How often each kind of disaster is drawn, against the sum of all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each is named like its disaster in `faults`")]
 pub struct Weights {
     pub kill: u32,
     pub stop: u32,
     pub pause: u32,
+    pub starve: u32,
     pub unplug: u32,
     pub split: u32,
     pub one_way: u32,
     pub flap: u32,
     pub storm: u32,
+    pub clog: u32,
     pub engine_away: u32,
     pub disk_full: u32,
     pub disk_slow: u32,
+    pub rot: u32,
     pub clock_jump: u32,
+    pub clock_drift: u32,
+    pub rolling: u32,
+    pub wipe: u32,
+    pub leave: u32,
 }
 
 impl Weights {
@@ -73,31 +91,42 @@ impl Weights {
         let crashes = profile.is(Profile::Crashes);
         let cuts = profile.is(Profile::Partitions);
         let disks = profile.is(Profile::Disks);
+        let lossy = profile.is(Profile::Lossy);
+        let churn = profile.is(Profile::Churn);
         let everything = profile == Profile::Everything;
         Self {
             kill: weight(crashes, 8),
             stop: weight(crashes, 2),
             pause: weight(crashes, 3),
+            starve: weight(crashes, 2),
             unplug: weight(cuts, 5),
             split: weight(cuts, 4),
             one_way: weight(cuts, 4),
             flap: weight(cuts, 2),
-            storm: weight(profile.is(Profile::Lossy), 4),
+            storm: weight(lossy, 4),
+            clog: weight(lossy, 2),
             engine_away: weight(everything, 2),
             disk_full: weight(disks, 2),
             disk_slow: weight(disks, 2),
+            rot: weight(disks, 1),
             clock_jump: weight(everything, 2),
+            clock_drift: weight(everything, 1),
+            rolling: weight(churn, 1),
+            wipe: weight(churn, 2),
+            leave: weight(churn, 2),
         }
     }
 }
 
 /// Settings of one run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     /// Where all of it follows from.
     pub seed: u64,
     /// Which disasters.
     pub profile: Profile,
+    /// How much of what ships is run.
+    pub depth: Depth,
     /// Hosts.
     pub hosts: usize,
     /// The first so many of them are managers.
@@ -117,6 +146,8 @@ pub struct Options {
     /// For how long a certificate is good. Longer than any disaster of this run, so that no node misses its renewal;
     /// short ones are not drawn together with clocks that jump about as far.
     pub cert_life: Duration,
+    /// Entries between two snapshots of consensus, and those kept behind one.
+    pub snapshots: (u64, u64),
     /// What containers do that they should not.
     pub mishaps: Mishaps,
     /// How often each kind of disaster comes.
@@ -126,7 +157,7 @@ pub struct Options {
 impl Options {
     /// Draw the settings of a run.
     #[must_use]
-    pub fn drawn(seed: u64, profile: Profile, chaos: Duration) -> Self {
+    pub fn drawn(seed: u64, profile: Profile, depth: Depth, chaos: Duration) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let hosts = rng.random_range(3..=6);
         let managers = if hosts >= 5 && rng.random_bool(0.3) { 5 } else { 3 };
@@ -136,6 +167,7 @@ impl Options {
         Self {
             seed,
             profile,
+            depth,
             hosts,
             managers,
             chaos,
@@ -159,12 +191,21 @@ impl Options {
             } else {
                 Duration::from_secs(90 * 24 * 3600)
             },
+            snapshots: if rng.random_bool(0.5) {
+                (rng.random_range(20..200), rng.random_range(0..20))
+            } else {
+                (10_000, 500)
+            },
             mishaps: if everything && rng.random_bool(0.5) {
                 Mishaps { prepare_fails: 0.05, crashes: 0.1, slow_starts: 0.1, slow_stops: 0.1 }
             } else {
                 Mishaps::default()
             },
-            weights: Weights { clock_jump: if short_lives { 0 } else { weights.clock_jump }, ..weights },
+            weights: Weights {
+                clock_jump: if short_lives { 0 } else { weights.clock_jump },
+                clock_drift: if short_lives { 0 } else { weights.clock_drift },
+                ..weights
+            },
         }
     }
 }
@@ -175,21 +216,23 @@ mod tests {
 
     #[test]
     fn options_follow_from_the_seed_alone() {
-        let draw = |seed| Options::drawn(seed, Profile::Everything, Duration::from_secs(60));
+        let draw = |seed| Options::drawn(seed, Profile::Everything, Depth::Full, Duration::from_secs(60));
         for seed in 0..50 {
             let options = draw(seed);
-            assert_eq!(format!("{options:?}"), format!("{:?}", draw(seed)));
+            assert_eq!(options, draw(seed));
             assert!(options.managers <= options.hosts && options.latency.0 <= options.latency.1);
+            let text = serde_json::to_string(&options).unwrap();
+            assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), options);
         }
         assert!((0..50).any(|seed| draw(seed).hosts != draw(0).hosts));
     }
 
     #[test]
     fn a_profile_has_no_disaster_of_another() {
-        let weights = |profile| Options::drawn(3, profile, Duration::ZERO).weights;
-        let Weights { kill, stop, pause, .. } = weights(Profile::Crashes);
+        let weights = |profile| Options::drawn(3, profile, Depth::Fast, Duration::ZERO).weights;
+        let Weights { kill, stop, pause, starve, .. } = weights(Profile::Crashes);
         assert_eq!(weights(Profile::Calm), Weights::default());
-        assert_eq!(weights(Profile::Crashes), Weights { kill, stop, pause, ..Weights::default() });
+        assert_eq!(weights(Profile::Crashes), Weights { kill, stop, pause, starve, ..Weights::default() });
         let all = serde_json::to_value(Weights::of(Profile::Everything)).unwrap();
         assert!(all.as_object().unwrap().values().all(|weight| weight.as_u64() > Some(0)), "{all}");
     }

@@ -1,55 +1,101 @@
-//! A person who changes what shall run all the while, and remembers every word that was given back.
+//! People who change what shall run all the while, and remember every word that was given back.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use shoal_actors::api::{ApiError, NodeApi as _};
+use shoal_actors::api::{ApiError, Freshness, NodeApi as _};
 use shoal_actors::node::Node;
 use shoal_core::model::{
-    Availability, ContainerSpec, EndpointSpec, Meta, NodeSpec, RestartPolicy, Role, Service, ServiceId,
-    ServiceMode, ServiceSpec, TaskSpec,
+    Availability, ContainerSpec, EndpointSpec, FailureAction, JoinTokens, Meta, NodeSpec, PortConfig,
+    PortMode, Resources, RestartPolicy, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec,
+    UpdateConfig, UpdateOrder,
 };
 use shoal_core::store::{Command, Expect, ObjectId, State, Write};
+use shoal_net::ca::JoinToken;
 
+use crate::event::What;
 use crate::host::clock;
 use crate::trace::Trace;
+use crate::wishes::{Ask, Rollout, Shape};
 
 /// A call that takes longer was made to a node that died under it.
 const CALL_MAX: Duration = Duration::from_secs(10);
-/// Replicas of one service, and services, at most.
-const REPLICAS_MAX: u64 = 6;
+/// Services at most.
 const SERVICES_MAX: usize = 8;
 /// Managers that people keep.
 const MANAGERS_MIN: usize = 3;
 const MANAGERS_MAX: usize = 5;
+/// What a heavy task reserves of a host's eight processors.
+const HEAVY_NANO_CPUS: u64 = 300_000_000;
+const HOST_PORT_FIRST: u16 = 8_000;
 
-/// What a service may be like, as far as the person can know. `None`: not there.
-type Possible = Vec<Option<(u64, String)>>;
+/// What a service looks like to people: its count, and its image. `None`: it is not there.
+type Looks = Option<(u64, String)>;
+
+/// What may have become of a service, as far as people can know.
+#[derive(Debug, Clone, Default)]
+struct Promise {
+    id: ServiceId,
+    /// What was promised last, and the index of that promise.
+    kept: (u64, Looks),
+    /// What may have been done since, and the version of the specification on which each of them relied.
+    perhaps: Vec<(u64, Looks)>,
+}
+
+impl Promise {
+    fn may_be(&self, looks: &Looks) -> bool {
+        self.kept.1 == *looks || self.perhaps.iter().any(|(_, perhaps)| perhaps == looks)
+    }
+}
 
 /// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// It is promised.
-    Done,
+    /// It is promised, at this index.
+    Done(u64),
     /// Nothing of it was done, and never will be.
     Refused,
     /// It may have been done.
     Unknown,
 }
 
-/// The person.
-pub struct Person {
-    rng: ChaCha8Rng,
-    services: BTreeMap<String, (ServiceId, Possible)>,
-    named: u64,
-    trace: Trace,
-    /// Words given, taken back and left open.
-    pub tally: [u64; 3],
+impl Outcome {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
-fn what(spec: &ServiceSpec) -> (u64, String) {
+#[derive(Default)]
+struct Memory {
+    services: BTreeMap<String, Promise>,
+    named: u64,
+    /// Tokens that were replaced for certain, by the index of that.
+    old_tokens: Vec<(u64, JoinTokens)>,
+    /// The newest index that anybody was told of.
+    seen: u64,
+    tally: [u64; 3],
+    broken: Vec<String>,
+}
+
+/// The people. Cheap to clone.
+#[derive(Clone)]
+pub struct Person {
+    memory: Rc<RefCell<Memory>>,
+    rng: Rc<RefCell<ChaCha8Rng>>,
+    hosts: usize,
+    trace: Trace,
+}
+
+fn looks(spec: &ServiceSpec) -> (u64, String) {
     let replicas = match spec.mode {
         ServiceMode::Replicated { replicas } => replicas,
         ServiceMode::Global => 0,
@@ -57,72 +103,123 @@ fn what(spec: &ServiceSpec) -> (u64, String) {
     (replicas, spec.task.container.image.clone())
 }
 
+fn pick<T>(from: &[T], number: u64) -> Option<&T> {
+    let count = u64::try_from(from.len()).ok().filter(|count| *count > 0)?;
+    from.get(usize::try_from(number % count).ok()?)
+}
+
+/// Which host a node is on.
+fn host_of(node: &Node) -> usize {
+    node.local().addr.map_or(0, |addr| crate::host::number(addr.ip()))
+}
+
 impl Person {
-    /// Somebody whose wishes follow from the seed.
+    /// People whose wishes follow from the plan, and whose names follow from the seed.
     #[must_use]
-    pub fn new(seed: u64, trace: Trace) -> Self {
-        Self {
-            rng: ChaCha8Rng::seed_from_u64(seed),
-            services: BTreeMap::new(),
-            named: 0,
-            trace,
-            tally: [0; 3],
-        }
+    pub fn new(seed: u64, hosts: usize, trace: Trace) -> Self {
+        let rng = Rc::new(RefCell::new(ChaCha8Rng::seed_from_u64(seed)));
+        Self { memory: Rc::default(), rng, hosts, trace }
     }
 
-    /// Ask one manager for one change.
-    pub async fn act(&mut self, node: &Node) {
+    /// Words given, taken back and left open.
+    #[must_use]
+    pub fn tally(&self) -> [u64; 3] {
+        self.memory.borrow().tally
+    }
+
+    /// Promises that were broken before anybody's eyes.
+    #[must_use]
+    pub fn take_broken(&self) -> Vec<String> {
+        std::mem::take(&mut self.memory.borrow_mut().broken)
+    }
+
+    /// Ask one manager for one thing. What concerns other hosts than their managers is left to the caller.
+    pub async fn ask(&self, node: &Node, ask: &Ask) {
         let Ok(state) = node.state() else { return };
-        let live = state.services().count();
-        match self.rng.random_range(0..11) {
-            0..=2 if live < SERVICES_MAX => self.create(node).await,
-            0..=5 => self.change(node, &state).await,
-            6 => self.remove(node, &state).await,
-            7 => self.change_role(node, &state).await,
-            _ => self.move_tasks(node, &state).await,
+        match ask {
+            Ask::Create { replicas, shape, rollout } => {
+                if state.services().count() < SERVICES_MAX {
+                    self.create(node, *replicas, *shape, *rollout).await;
+                }
+            }
+            Ask::Scale { pick, replicas } => self.change(node, &state, *pick, Some(*replicas), None).await,
+            Ask::Image { pick, version } => self.change(node, &state, *pick, None, Some(*version)).await,
+            Ask::Remove { pick } => self.remove(node, &state, *pick).await,
+            Ask::Available { pick: number, availability } => {
+                let nodes: Vec<_> = state.nodes().cloned().collect();
+                if let Some(other) = pick(&nodes, *number) {
+                    self.set_availability(node, other, *availability).await;
+                }
+            }
+            Ask::Role { pick, role } => self.change_role(node, &state, *pick, *role).await,
+            Ask::RotateTokens => self.rotate_tokens(node, &state).await,
+            Ask::Read => self.read(node).await,
+            Ask::Lie { .. } | Ask::OldToken => {}
         }
     }
 
-    async fn ask(&mut self, node: &Node, what: &str, expects: Vec<Expect>, writes: Vec<Write>) -> Outcome {
+    async fn propose(&self, node: &Node, what: &str, expects: Vec<Expect>, writes: Vec<Write>) -> Outcome {
         let command = Command { at: clock()(), expects, writes, ..Command::default() };
+        let before = self.memory.borrow().seen;
         let answer = tokio::time::timeout(CALL_MAX, node.propose(command)).await;
-        let (outcome, word) = match answer {
-            Ok(Ok(_)) => (Outcome::Done, "done"),
-            Ok(Err(ApiError::Refused(_) | ApiError::NotManager | ApiError::NotInCluster)) => {
-                (Outcome::Refused, "refused")
-            }
-            Ok(Err(_)) | Err(_) => (Outcome::Unknown, "unknown"),
+        let outcome = match answer {
+            Ok(Ok(index)) => Outcome::Done(index),
+            Ok(Err(ApiError::Refused(_) | ApiError::NotManager | ApiError::NotInCluster)) => Outcome::Refused,
+            Ok(Err(_)) | Err(_) => Outcome::Unknown,
         };
-        self.tally[match outcome {
-            Outcome::Done => 0,
+        let mut memory = self.memory.borrow_mut();
+        memory.tally[match outcome {
+            Outcome::Done(_) => 0,
             Outcome::Refused => 1,
             Outcome::Unknown => 2,
         }] += 1;
-        self.trace.note(&format!("{what}: {word}"));
+        if let Outcome::Done(index) = outcome {
+            if index <= before {
+                memory.broken.push(format!(
+                    "{what}: written at index {index}, and index {before} had been told before it was asked for"
+                ));
+            }
+            memory.seen = memory.seen.max(index);
+        }
+        let answer = outcome.word().to_owned();
+        self.trace.event(What::Person { host: host_of(node), text: what.to_owned(), answer });
         outcome
     }
 
-    async fn create(&mut self, node: &Node) {
-        self.named += 1;
-        let name = format!("s{}", self.named);
-        let id = ServiceId::random(&mut self.rng);
-        let replicas = self.rng.random_range(1..=REPLICAS_MAX);
-        let restart = RestartPolicy { delay: Duration::from_millis(500), ..RestartPolicy::default() };
-        let container = ContainerSpec {
-            image: "image:1".into(),
-            stop_grace_period: Some(Duration::from_secs(1)),
-            ..ContainerSpec::default()
+    /// A fresh read is never older than what anybody was told before it began.
+    async fn read(&self, node: &Node) {
+        let before = self.memory.borrow().seen;
+        let answer = tokio::time::timeout(CALL_MAX, node.read()).await;
+        let word = match answer {
+            Ok(Ok((state, Freshness::Fresh))) => {
+                let mut memory = self.memory.borrow_mut();
+                if state.applied() < before {
+                    memory.broken.push(format!(
+                        "a fresh read saw index {}, and index {before} had been told before it began",
+                        state.applied()
+                    ));
+                }
+                memory.seen = memory.seen.max(state.applied());
+                "done"
+            }
+            Ok(Ok((_, Freshness::Stale(_)))) => "unknown",
+            Ok(Err(_)) => "refused",
+            Err(_) => "unknown",
         };
-        let spec = ServiceSpec {
-            name: name.clone(),
-            labels: BTreeMap::new(),
-            mode: ServiceMode::Replicated { replicas },
-            task: Arc::new(TaskSpec { container, restart, ..TaskSpec::default() }),
-            update: None,
-            rollback: None,
-            endpoint: EndpointSpec::default(),
+        let text = "read all".to_owned();
+        self.trace.event(What::Person { host: host_of(node), text, answer: word.to_owned() });
+    }
+
+    async fn create(&self, node: &Node, replicas: u64, shape: Shape, rollout: Rollout) {
+        let (name, number) = {
+            let mut memory = self.memory.borrow_mut();
+            memory.named += 1;
+            (format!("s{}", memory.named), memory.named)
         };
-        let now = Some(what(&spec));
+        let id = ServiceId::random(&mut *self.rng.borrow_mut());
+        let spec = spec(&name, number, self.capped(shape, replicas), shape, rollout);
+        let now = Some(looks(&spec));
+        let told = format!("create {name}: {shape:?} of {replicas}");
         let service = Service {
             meta: Meta::default(),
             id,
@@ -131,77 +228,100 @@ impl Person {
             task_spec_version: 0,
             update: None,
         };
+        // Known before the answer: the state may show it sooner than its maker is told.
+        let promise = Promise { id, kept: (0, None), perhaps: vec![(0, now.clone())] };
+        self.memory.borrow_mut().services.insert(name.clone(), promise);
         let expects = vec![Expect::Absent(ObjectId::Service(id))];
-        let told = format!("create {name} of {replicas}");
-        let outcome = self.ask(node, &told, expects, vec![Write::ServiceCreate(Box::new(service))]).await;
-        let possible = match outcome {
-            Outcome::Done => vec![now],
-            Outcome::Refused => vec![None],
-            Outcome::Unknown => vec![None, now],
-        };
-        self.services.insert(name, (id, possible));
+        let outcome = self.propose(node, &told, expects, vec![Write::ServiceCreate(Box::new(service))]).await;
+        self.learn(&name, 0, outcome, &now);
     }
 
-    fn pick(&mut self, state: &State) -> Option<Arc<Service>> {
-        let services: Vec<_> = state.services().cloned().collect();
-        (!services.is_empty()).then(|| services[self.rng.random_range(0..services.len())].clone())
-    }
-
-    fn learn(&mut self, name: &str, outcome: &Outcome, new: Option<(u64, String)>) {
-        let Some((_, possible)) = self.services.get_mut(name) else { return };
-        match outcome {
-            Outcome::Done => *possible = vec![new],
-            Outcome::Refused => {}
-            Outcome::Unknown => possible.push(new),
+    /// What can run at all on so many hosts.
+    fn capped(&self, shape: Shape, replicas: u64) -> u64 {
+        let hosts = self.hosts as u64;
+        match shape {
+            Shape::HostPort | Shape::Apart => replicas.min(hosts),
+            Shape::Plain | Shape::NotOn(_) | Shape::OnManagers | Shape::Global | Shape::Heavy => replicas,
         }
     }
 
-    async fn change(&mut self, node: &Node, state: &State) {
-        let Some(service) = self.pick(state) else { return };
+    fn learn(&self, name: &str, base: u64, outcome: Outcome, new: &Looks) {
+        let mut memory = self.memory.borrow_mut();
+        let Some(promise) = memory.services.get_mut(name) else { return };
+        let forget = |promise: &mut Promise| {
+            if let Some(at) = promise.perhaps.iter().position(|perhaps| *perhaps == (base, new.clone())) {
+                promise.perhaps.remove(at);
+            }
+        };
+        match outcome {
+            Outcome::Done(index) => {
+                forget(promise);
+                // What relied on the same version or an older one can happen no more.
+                promise.perhaps.retain(|(other, _)| *other > base);
+                if index > promise.kept.0 {
+                    promise.kept = (index, new.clone());
+                }
+            }
+            Outcome::Refused => forget(promise),
+            Outcome::Unknown => {}
+        }
+    }
+
+    fn expect(&self, name: &str, base: u64, new: &Looks) {
+        if let Some(promise) = self.memory.borrow_mut().services.get_mut(name) {
+            promise.perhaps.push((base, new.clone()));
+        }
+    }
+
+    async fn change(
+        &self,
+        node: &Node,
+        state: &State,
+        number: u64,
+        replicas: Option<u64>,
+        image: Option<u64>,
+    ) {
+        let services: Vec<_> = state.services().cloned().collect();
+        let Some(service) = pick(&services, number) else { return };
         let mut spec = service.spec.clone();
-        if self.rng.random_bool(0.7) {
-            spec.mode = ServiceMode::Replicated { replicas: self.rng.random_range(0..=REPLICAS_MAX) };
-        } else {
-            let version = self.rng.random_range(1..1000);
+        match (&mut spec.mode, replicas) {
+            (ServiceMode::Replicated { replicas: count }, Some(replicas)) => {
+                let bounded = !spec.endpoint.ports.is_empty() || spec.task.placement.max_replicas > 0;
+                *count = if bounded { replicas.min(self.hosts as u64) } else { replicas };
+            }
+            (ServiceMode::Global, Some(_)) => return,
+            (_, None) => {}
+        }
+        if let Some(version) = image {
             Arc::make_mut(&mut spec.task).container.image = format!("image:{version}");
         }
-        let now = what(&spec);
-        let told = format!("change {} to {now:?}", spec.name);
-        let expects = vec![Expect::SpecVersion(ObjectId::Service(service.id), service.meta.spec_version)];
+        let new = Some(looks(&spec));
+        let told = format!("change {} to {}", spec.name, looks_text(&new));
+        let base = service.meta.spec_version;
         let name = spec.name.clone();
         let mut writes = vec![Write::ServiceSpec(service.id, spec)];
         if service.update.is_some() {
             writes.push(Write::ServiceUpdate(service.id, None));
         }
-        let outcome = self.ask(node, &told, expects, writes).await;
-        self.learn(&name, &outcome, Some(now));
+        self.expect(&name, base, &new);
+        let expects = vec![Expect::SpecVersion(ObjectId::Service(service.id), base)];
+        let outcome = self.propose(node, &told, expects, writes).await;
+        self.learn(&name, base, outcome, &new);
     }
 
-    async fn remove(&mut self, node: &Node, state: &State) {
-        let Some(service) = self.pick(state) else { return };
-        let name = service.spec.name.clone();
-        let expects = vec![Expect::SpecVersion(ObjectId::Service(service.id), service.meta.spec_version)];
-        let outcome =
-            self.ask(node, &format!("remove {name}"), expects, vec![Write::ServiceRemove(service.id)]).await;
-        self.learn(&name, &outcome, None);
-    }
-
-    async fn move_tasks(&mut self, node: &Node, state: &State) {
-        let nodes: Vec<_> = state.nodes().cloned().collect();
-        if nodes.is_empty() {
-            return;
-        }
-        let other = nodes[self.rng.random_range(0..nodes.len())].clone();
-        let availability = match self.rng.random_range(0..4) {
-            0 => Availability::Drain,
-            1 => Availability::Pause,
-            _ => Availability::Active,
-        };
-        self.set_availability(node, &other, availability).await;
+    async fn remove(&self, node: &Node, state: &State, number: u64) {
+        let services: Vec<_> = state.services().cloned().collect();
+        let Some(service) = pick(&services, number) else { return };
+        let (name, base) = (service.spec.name.clone(), service.meta.spec_version);
+        self.expect(&name, base, &None);
+        let expects = vec![Expect::SpecVersion(ObjectId::Service(service.id), base)];
+        let writes = vec![Write::ServiceRemove(service.id)];
+        let outcome = self.propose(node, &format!("remove {name}"), expects, writes).await;
+        self.learn(&name, base, outcome, &None);
     }
 
     async fn set_availability(
-        &mut self,
+        &self,
         node: &Node,
         other: &shoal_core::model::Node,
         availability: Availability,
@@ -209,30 +329,54 @@ impl Person {
         let spec = NodeSpec { availability, ..other.spec.clone() };
         let expects = vec![Expect::SpecVersion(ObjectId::Node(other.id), other.meta.spec_version)];
         let told = format!("{} becomes {availability:?}", other.hostname());
-        self.ask(node, &told, expects, vec![Write::NodeSpec(other.id, spec)]).await;
+        self.propose(node, &told, expects, vec![Write::NodeSpec(other.id, spec)]).await;
     }
 
     /// Promote a worker, or demote a manager while enough are left.
-    async fn change_role(&mut self, node: &Node, state: &State) {
+    async fn change_role(&self, node: &Node, state: &State, number: u64, role: Role) {
         let managers = state.nodes().filter(|node| node.spec.role == Role::Manager).count();
-        let role = if self.rng.random_bool(0.5) { Role::Manager } else { Role::Worker };
         let may = match role {
             Role::Manager => managers < MANAGERS_MAX,
             Role::Worker => managers > MANAGERS_MIN,
         };
         let others: Vec<_> = state.nodes().filter(|node| node.spec.role != role).cloned().collect();
-        if !may || others.is_empty() {
-            return;
+        if let Some(other) = pick(&others, number).filter(|_| may) {
+            self.set_role(node, other, role).await;
         }
-        let other = &others[self.rng.random_range(0..others.len())];
+    }
+
+    async fn set_role(&self, node: &Node, other: &shoal_core::model::Node, role: Role) {
         let spec = NodeSpec { role, ..other.spec.clone() };
         let expects = vec![Expect::SpecVersion(ObjectId::Node(other.id), other.meta.spec_version)];
         let told = format!("{} becomes a {role}", other.hostname());
-        self.ask(node, &told, expects, vec![Write::NodeSpec(other.id, spec)]).await;
+        self.propose(node, &told, expects, vec![Write::NodeSpec(other.id, spec)]).await;
+    }
+
+    async fn rotate_tokens(&self, node: &Node, state: &State) {
+        let Some(cluster) = state.cluster() else { return };
+        let root = &cluster.root_ca.cert_der;
+        let (Ok(worker), Ok(manager)) = (JoinToken::generate(root), JoinToken::generate(root)) else {
+            return;
+        };
+        let mut new = (**cluster).clone();
+        let tokens = JoinTokens { worker: worker.to_string(), manager: manager.to_string() };
+        let old = std::mem::replace(&mut new.tokens, tokens);
+        let expects = vec![Expect::SpecVersion(ObjectId::Cluster, cluster.meta.spec_version)];
+        let writes = vec![Write::Cluster(Box::new(new))];
+        if let Outcome::Done(index) = self.propose(node, "new join tokens", expects, writes).await {
+            self.memory.borrow_mut().old_tokens.push((index, old));
+        }
+    }
+
+    /// A token that was replaced, and the index since which it must not be taken.
+    #[must_use]
+    pub fn old_token(&self) -> Option<(u64, String)> {
+        let memory = self.memory.borrow();
+        memory.old_tokens.last().map(|(index, tokens)| (*index, tokens.worker.clone()))
     }
 
     /// Let every node take tasks again. True once all do.
-    pub async fn activate_all(&mut self, node: &Node) -> bool {
+    pub async fn activate_all(&self, node: &Node) -> bool {
         let Ok(state) = node.state() else { return false };
         let held: Vec<_> =
             state.nodes().filter(|node| node.spec.availability != Availability::Active).cloned().collect();
@@ -242,18 +386,34 @@ impl Person {
         held.is_empty()
     }
 
+    /// Take leave of the nodes that are gone for good: those whose host has another node now, and those of absent hosts.
+    pub async fn bury(&self, node: &Node, is_gone: impl Fn(&shoal_core::model::Node) -> bool) {
+        let Ok(state) = node.state() else { return };
+        let gone: Vec<_> = state.nodes().filter(|other| is_gone(other)).cloned().collect();
+        for other in gone {
+            if other.spec.role == Role::Manager {
+                self.set_role(node, &other, Role::Worker).await;
+            } else if other.manager.is_none() && other.status.state == shoal_core::model::NodeState::Down {
+                let expects = vec![Expect::SpecVersion(ObjectId::Node(other.id), other.meta.spec_version)];
+                let told = format!("node {} of {} is removed", other.id, other.hostname());
+                self.propose(node, &told, expects, vec![Write::NodeRemove(other.id)]).await;
+            }
+        }
+    }
+
     /// Words given that this state does not keep.
     #[must_use]
     pub fn broken_promises(&self, state: &State) -> Vec<String> {
+        let memory = self.memory.borrow();
         let mut broken = Vec::new();
-        for (name, (id, possible)) in &self.services {
-            let is = state.service(*id).map(|service| what(&service.spec));
-            if !possible.contains(&is) {
-                broken.push(format!("service {name} is {is:?}, it may be {possible:?}"));
+        for (name, promise) in &memory.services {
+            let is = state.service(promise.id).map(|service| looks(&service.spec));
+            if !promise.may_be(&is) {
+                broken.push(format!("service {name} is {}, it may be {promise:?}", looks_text(&is)));
             }
         }
         for service in state.services() {
-            if !self.services.contains_key(&service.spec.name) {
+            if !memory.services.contains_key(&service.spec.name) {
                 broken.push(format!("service {} was never asked for", service.spec.name));
             }
         }
@@ -261,43 +421,138 @@ impl Person {
     }
 }
 
+fn looks_text(looks: &Looks) -> String {
+    looks.as_ref().map_or_else(|| "absent".to_owned(), |(replicas, image)| format!("{replicas} x {image}"))
+}
+
+fn spec(name: &str, number: u64, replicas: u64, shape: Shape, rollout: Rollout) -> ServiceSpec {
+    let restart = RestartPolicy { delay: Duration::from_millis(500), ..RestartPolicy::default() };
+    let container = ContainerSpec {
+        image: "image:1".into(),
+        stop_grace_period: Some(Duration::from_secs(1)),
+        ..ContainerSpec::default()
+    };
+    let mut task = TaskSpec { container, restart, ..TaskSpec::default() };
+    let mut endpoint = EndpointSpec::default();
+    let constrain = |task: &mut TaskSpec, words: &str| task.placement.constraints.extend(words.parse());
+    match shape {
+        Shape::Plain | Shape::Global => {}
+        Shape::NotOn(host) => constrain(&mut task, &format!("node.hostname!=h{host}")),
+        Shape::OnManagers => constrain(&mut task, "node.role==manager"),
+        Shape::HostPort => endpoint.ports.push(PortConfig {
+            target_port: 80,
+            published_port: HOST_PORT_FIRST + u16::try_from(number % 1_000).unwrap_or(0),
+            mode: PortMode::Host,
+            ..PortConfig::default()
+        }),
+        Shape::Heavy => {
+            task.resources.reservations = Resources { nano_cpus: HEAVY_NANO_CPUS, ..Resources::default() };
+        }
+        Shape::Apart => task.placement.max_replicas = 1,
+    }
+    let update = match rollout {
+        Rollout::Unsaid => None,
+        Rollout::Careful { parallelism, start_first } => Some(UpdateConfig {
+            parallelism,
+            order: if start_first && shape != Shape::HostPort && shape != Shape::Apart {
+                UpdateOrder::StartFirst
+            } else {
+                UpdateOrder::StopFirst
+            },
+            failure_action: FailureAction::Continue,
+            monitor: Duration::from_secs(2),
+            ..UpdateConfig::default()
+        }),
+    };
+    ServiceSpec {
+        name: name.to_owned(),
+        labels: BTreeMap::new(),
+        mode: if shape == Shape::Global { ServiceMode::Global } else { ServiceMode::Replicated { replicas } },
+        task: Arc::new(task),
+        update,
+        rollback: None,
+        endpoint,
+    }
+}
+
+/// A number of the people's own.
+impl Person {
+    /// Draw one.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.rng.borrow_mut().random()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_lost_change_and_a_service_that_nobody_asked_for_are_found() {
-        let mut person = Person::new(1, Trace::new(false));
-        let id = ServiceId::from_u128(1);
-        let state = State::default();
-        person.services.insert("s1".into(), (id, vec![None]));
-        assert!(person.broken_promises(&state).is_empty());
-        person.learn("s1", &Outcome::Unknown, Some((2, "image:1".into())));
-        assert!(person.broken_promises(&state).is_empty());
-        person.learn("s1", &Outcome::Done, Some((3, "image:1".into())));
-        assert_eq!(person.broken_promises(&state).len(), 1);
+    fn person(promise: Promise) -> Person {
+        let person = Person::new(1, 3, Trace::new(false));
+        person.memory.borrow_mut().services.insert("s1".into(), promise);
+        person
+    }
 
-        let mut state = State::default();
-        let spec = ServiceSpec {
-            name: "s2".into(),
-            labels: BTreeMap::new(),
-            mode: ServiceMode::Replicated { replicas: 1 },
-            task: Arc::default(),
-            update: None,
-            rollback: None,
-            endpoint: EndpointSpec::default(),
-        };
+    fn lost(person: &Person) -> usize {
+        person.broken_promises(&State::default()).len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_change_is_found_and_one_that_may_have_been_made_is_not() {
+        let two = Some((2, "image:1".to_owned()));
+        let promise = || Promise { id: ServiceId::from_u128(1), ..Promise::default() };
+        assert_eq!(lost(&person(promise())), 0);
+        let unknown = person(promise());
+        unknown.expect("s1", 4, &two);
+        unknown.learn("s1", 4, Outcome::Unknown, &two);
+        assert_eq!(lost(&unknown), 0);
+        let done = person(promise());
+        done.expect("s1", 4, &two);
+        done.learn("s1", 4, Outcome::Done(9), &two);
+        assert_eq!(lost(&done), 1);
+        // A later removal may have been made.
+        done.expect("s1", 9, &None);
+        assert_eq!(lost(&done), 0);
+        done.learn("s1", 9, Outcome::Refused, &None);
+        assert_eq!(lost(&done), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_come_in_another_order_than_they_were_written_do_not_confuse() {
+        let (two, three) = (Some((2, "image:1".to_owned())), Some((3, "image:1".to_owned())));
+        let person = person(Promise { id: ServiceId::from_u128(1), ..Promise::default() });
+        person.expect("s1", 4, &two);
+        person.expect("s1", 9, &three);
+        person.learn("s1", 9, Outcome::Done(12), &three);
+        person.learn("s1", 4, Outcome::Done(9), &two);
+        let memory = person.memory.borrow();
+        let promise = &memory.services["s1"];
+        assert!(promise.may_be(&three) && !promise.may_be(&two), "{promise:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_nobody_asked_for_is_found() {
         let service = Service {
             meta: Meta::default(),
-            id,
-            spec,
+            id: ServiceId::from_u128(2),
+            spec: spec("s2", 2, 1, Shape::Plain, Rollout::Unsaid),
             previous_spec: None,
             task_spec_version: 0,
             update: None,
         };
+        let mut state = State::default();
         let writes = vec![Write::ServiceCreate(Box::new(service))];
         state.apply(1, 1, Command { writes, ..Command::default() }).expect("a legal command");
-        let told = Person::new(1, Trace::new(false)).broken_promises(&state);
+        let told = Person::new(1, 3, Trace::new(false)).broken_promises(&state);
         assert_eq!(told, ["service s2 was never asked for"]);
+    }
+
+    #[test]
+    fn every_constraint_that_people_write_is_one() {
+        for shape in [Shape::NotOn(2), Shape::OnManagers] {
+            let placement = &spec("s", 1, 1, shape, Rollout::Unsaid).task.placement;
+            assert_eq!(placement.constraints.len(), 1, "{shape:?}");
+        }
     }
 }

@@ -1,34 +1,26 @@
-//! One run: a cluster is formed, lives through its disasters, and must be well again.
+//! One run: a cluster is formed, lives through its plan, and must be well again.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use shoal_actors::api::{InitOptions, JoinOptions, NodeApi as _};
+use anyhow::Context as _;
 use shoal_actors::node::Node;
-use shoal_core::model::{Availability, ClusterSpec};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep};
 
-use crate::containers::Mishaps;
-use crate::disk::SimDisk;
-use crate::faults::{FLAP_EVERY, Fault, Faults, addresses};
-use crate::host::{Host, address, ip};
+use crate::containers::Engine;
+use crate::event::What;
 use crate::judges::{Deaths, Engines, Leaders, States, healed};
-use crate::options::Options;
+use crate::people::{Around, any_manager, believed, wish};
 use crate::person::Person;
+use crate::plan::Plan;
 use crate::trace::Trace;
-use crate::udp::{Network, Weather};
+use crate::world::{Nodes, World};
 
 /// The judges look so often.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-const FORM_MAX: Duration = Duration::from_secs(60);
 const LOOK_HEALED_EVERY: Duration = Duration::from_millis(500);
 
 /// How a run ended.
@@ -36,7 +28,7 @@ const LOOK_HEALED_EVERY: Duration = Duration::from_millis(500);
 pub enum Verdict {
     /// All promises were kept.
     Kept,
-    /// What was broken.
+    /// What was broken, each with its judge's name before it.
     Broken(Vec<String>),
     /// What did not heal.
     Sick(String),
@@ -51,249 +43,69 @@ pub struct Report {
     pub figures: Vec<(&'static str, u64)>,
 }
 
-/// Nodes that are up, as the person and the judges see them.
-type Nodes = Rc<RefCell<BTreeMap<usize, Node>>>;
-
-struct World {
-    options: Options,
-    network: Network,
-    hosts: Vec<Host>,
-    nodes: Nodes,
-    trace: Trace,
-    /// Loose cables.
-    flapping: BTreeMap<IpAddr, JoinHandle<()>>,
-    /// When the last disaster was over; none while one is.
-    calm_since: Rc<Cell<Option<Instant>>>,
-}
-
-fn weather(options: &Options) -> Weather {
-    Weather { latency: options.latency, ..Weather::default() }
-}
-
-impl World {
-    fn new(options: Options, folder: &Path, trace: Trace) -> Self {
-        let network = Network::new(options.seed ^ 0x6e65, trace.clone());
-        network.set_weather(weather(&options));
-        let hosts = (1..=options.hosts)
-            .map(|number| {
-                let seed = options.seed.wrapping_mul(1_000).wrapping_add(number as u64);
-                let folder = folder.join(format!("h{number}"));
-                let disk = SimDisk::new(seed, options.sync);
-                let host = Host::new(number, seed, folder, disk, network.clone(), trace.clone());
-                host.engine.set_mishaps(options.mishaps);
-                host
-            })
-            .collect();
-        let (nodes, flapping) = (Nodes::default(), BTreeMap::new());
-        Self { options, network, hosts, nodes, trace, flapping, calm_since: Rc::default() }
-    }
-
-    async fn start(&mut self, number: usize) -> anyhow::Result<()> {
-        let host = &mut self.hosts[number - 1];
-        host.start().await?;
-        if let Some(node) = host.node() {
-            self.nodes.borrow_mut().insert(number, node.clone());
-        }
-        Ok(())
-    }
-
-    /// A node on a full disk refuses to start, as it must; it is started once there is space.
-    async fn start_if_it_can(&mut self, number: usize) -> anyhow::Result<()> {
-        if self.hosts[number - 1].disk.is_full() {
-            return Ok(());
-        }
-        self.start(number).await
-    }
-
-    async fn form(&mut self) -> anyhow::Result<()> {
-        for number in 1..=self.options.hosts {
-            self.start(number).await?;
-        }
-        let first = self.hosts[0].node().context("h1 is not there")?.clone();
-        let mut spec = ClusterSpec::default();
-        spec.ca.node_cert_expiry = self.options.cert_life;
-        let init = InitOptions {
-            advertise: None,
-            spec,
-            availability: Availability::Active,
-            force_new_cluster: false,
-        };
-        timeout(FORM_MAX, first.init(init)).await.context("init hangs")??;
-        let tokens = first.state()?.cluster().context("no cluster object")?.tokens.clone();
-        for number in 2..=self.options.hosts {
-            let token = if number <= self.options.managers { &tokens.manager } else { &tokens.worker };
-            let join = JoinOptions {
-                remotes: vec![address(1).to_string()],
-                token: token.clone(),
-                advertise: None,
-                availability: Availability::Active,
-            };
-            let node = self.hosts[number - 1].node().context("a host is not there")?.clone();
-            timeout(FORM_MAX, node.join(join)).await.with_context(|| format!("h{number}: join hangs"))??;
-        }
-        Ok(())
-    }
-
-    async fn break_(&mut self, fault: &Fault) -> anyhow::Result<()> {
-        self.trace.note(&format!("fault {fault:?}"));
-        match fault {
-            Fault::Kill(host) => {
-                self.nodes.borrow_mut().remove(host);
-                self.hosts[host - 1].kill().await;
-            }
-            Fault::Stop(host) => {
-                self.nodes.borrow_mut().remove(host);
-                self.hosts[host - 1].stop().await?;
-            }
-            Fault::Pause(host) => self.hosts[host - 1].hold(true),
-            Fault::Unplug(host) => self.network.set_plugged(ip(*host), false),
-            Fault::Flap(host) => {
-                let (network, host) = (self.network.clone(), ip(*host));
-                let flapping = tokio::spawn(async move {
-                    loop {
-                        for plugged in [false, true] {
-                            network.set_plugged(host, plugged);
-                            sleep(FLAP_EVERY).await;
-                        }
-                    }
-                });
-                self.flapping.insert(host, flapping);
-            }
-            Fault::OneWay(side) => self.one_way(side, true),
-            Fault::Split(side) => self.network.split(&addresses(side)),
-            Fault::Storm(storm) => self.network.set_weather(storm.clone()),
-            Fault::EngineAway(host) => self.hosts[host - 1].engine.set_away(true),
-            Fault::DiskFull(host) => self.hosts[host - 1].disk.set_full(true),
-            Fault::DiskSlow(host, stall) => self.hosts[host - 1].disk.set_stall(*stall),
-            Fault::ClockJump(host, ms) => self.hosts[host - 1].clock.set_ahead(*ms),
-        }
-        Ok(())
-    }
-
-    /// Block or open every way from these hosts to the others.
-    fn one_way(&self, from: &BTreeSet<usize>, blocked: bool) {
-        let others = (1..=self.options.hosts).filter(|host| !from.contains(host));
-        for (from, to) in others.flat_map(|to| from.iter().map(move |from| (*from, to))) {
-            self.network.set_blocked(ip(from), ip(to), blocked);
-        }
-    }
-
-    async fn mend(&mut self, fault: &Fault) -> anyhow::Result<()> {
-        self.trace.note(&format!("mended {fault:?}"));
-        match fault {
-            Fault::Kill(host) | Fault::Stop(host) => self.start_if_it_can(*host).await?,
-            Fault::Pause(host) => self.hosts[host - 1].hold(false),
-            Fault::Unplug(host) => self.network.set_plugged(ip(*host), true),
-            Fault::Flap(host) => {
-                if let Some(flapping) = self.flapping.remove(&ip(*host)) {
-                    flapping.abort();
-                }
-                self.network.set_plugged(ip(*host), true);
-            }
-            Fault::OneWay(side) => self.one_way(side, false),
-            Fault::DiskSlow(host, _) => self.hosts[host - 1].disk.set_stall(Duration::ZERO),
-            Fault::ClockJump(host, _) => self.hosts[host - 1].clock.set_ahead(0),
-            Fault::Split(_) => self.network.split(&Default::default()),
-            Fault::Storm(_) => self.network.set_weather(weather(&self.options)),
-            Fault::EngineAway(host) => self.hosts[host - 1].engine.set_away(false),
-            Fault::DiskFull(host) => {
-                self.hosts[host - 1].disk.set_full(false);
-                self.start(*host).await?;
-                // Consensus may have stopped on it, as it must; whoever runs the node starts it anew.
-                let stopped = self.hosts[host - 1].node().and_then(Node::raft);
-                if stopped.is_some_and(|raft| raft.metrics().failed.is_some()) {
-                    self.nodes.borrow_mut().remove(host);
-                    self.hosts[host - 1].stop().await?;
-                    self.start(*host).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Break and mend until the time is over; then mend what is left.
-    async fn disasters(&mut self, until: Instant, broken: &Cell<bool>) -> anyhow::Result<u64> {
-        let mut faults = Faults::new(&self.options);
-        let mut mends: BTreeMap<(Instant, u64), Fault> = BTreeMap::new();
-        let mut count = 0;
-        let mut next = faults.draw();
-        let mut next_at = next.as_ref().map(|(after, ..)| Instant::now() + *after);
-        self.calm_since.set(Some(Instant::now()));
-        while !broken.get() {
-            let mend_at = mends.keys().next().map(|(at, _)| *at);
-            let at = [next_at, mend_at, Some(until)].into_iter().flatten().min().unwrap_or(until);
-            sleep_until(at).await;
-            if at == until {
-                break;
-            }
-            if mend_at == Some(at) {
-                if let Some((_, fault)) = mends.pop_first() {
-                    self.mend(&fault).await?;
-                }
-                if mends.is_empty() {
-                    self.calm_since.set(Some(Instant::now()));
-                }
-                continue;
-            }
-            if let Some((_, fault, lasts)) = next.take() {
-                self.calm_since.set(None);
-                self.break_(&fault).await?;
-                count += 1;
-                mends.insert((Instant::now() + lasts, count), fault);
-            }
-            next = faults.draw();
-            next_at = next.as_ref().map(|(after, ..)| Instant::now() + *after);
-        }
-        for (_, fault) in mends {
-            self.mend(&fault).await?;
-        }
-        for number in 1..=self.options.hosts {
-            self.start(number).await?;
-        }
-        self.hosts.iter().for_each(|host| host.engine.set_mishaps(Mishaps::default()));
-        self.calm_since.set(Some(Instant::now()));
-        Ok(count)
-    }
-}
-
-/// People change things until the time is over.
-async fn changes(person: &mut Person, options: &Options, nodes: &Nodes, until: Instant, broken: &Cell<bool>) {
-    let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x7065);
-    while Instant::now() < until && !broken.get() {
-        sleep(options.change_every.mul_f64(rng.random_range(0.1..2.0))).await;
-        if let Some(node) = any_manager(nodes, &mut rng) {
-            person.act(&node).await;
-        }
-    }
-}
-
-fn any_manager(nodes: &Nodes, rng: &mut ChaCha8Rng) -> Option<Node> {
-    let managers: Vec<Node> = nodes.borrow().values().filter(|node| node.raft().is_some()).cloned().collect();
-    (!managers.is_empty()).then(|| managers[rng.random_range(0..managers.len())].clone())
-}
-
-#[derive(Default)]
 struct Bench {
     leaders: Leaders,
     states: States,
     engines: Engines,
     deaths: Deaths,
+    leading: BTreeMap<usize, u64>,
     found: Vec<String>,
+    trace: Trace,
 }
 
 impl Bench {
-    fn look(&mut self, nodes: &Nodes, engines: &[crate::containers::Engine], calm: Option<Instant>) {
+    fn new(trace: Trace) -> Self {
+        Self {
+            leaders: Leaders::default(),
+            states: States::default(),
+            engines: Engines::default(),
+            deaths: Deaths::default(),
+            leading: BTreeMap::new(),
+            found: Vec::new(),
+            trace,
+        }
+    }
+
+    fn look(&mut self, nodes: &Nodes, engines: &[Engine], calm: Option<Instant>, around: &Around) {
+        let mut found = around.take_broken();
+        let mut tell = |judge: &str, what: Vec<String>| {
+            found.extend(what.into_iter().map(|what| format!("{judge}: {what}")));
+        };
+        let mut leading = BTreeMap::new();
         for (host, node) in nodes.borrow().iter() {
             let Some(raft) = node.raft() else { continue };
             let leadership = raft.leadership().borrow().clone();
-            self.found.extend(self.leaders.look(*host, leadership.is_me.then_some(leadership.term)));
+            if leadership.is_me {
+                leading.insert(*host, leadership.term);
+            }
+            tell("leaders", self.leaders.look(*host, leadership.is_me.then_some(leadership.term)));
             let state = raft.state();
-            self.found.extend(self.states.look(*host, &state));
-            self.found.extend(self.deaths.look(&state, calm));
+            if self.states.is_new(*host, &state) {
+                tell("states", self.states.look(*host, &state));
+                tell("deaths", self.deaths.look(&state, calm));
+            }
         }
         for (at, engine) in engines.iter().enumerate() {
-            self.found.extend(self.engines.look(at + 1, engine.running()));
+            tell("engines", self.engines.look(at + 1, engine.running()));
         }
+        self.tell_leaders(leading);
+        for what in found {
+            if !self.found.contains(&what) {
+                let (judge, text) = what.split_once(": ").unwrap_or(("people", &what));
+                self.trace.event(What::Broken { judge: judge.to_owned(), text: text.to_owned() });
+                self.found.push(what);
+            }
+        }
+    }
+
+    fn tell_leaders(&mut self, leading: BTreeMap<usize, u64>) {
+        for host in self.leading.keys().filter(|host| !leading.contains_key(host)) {
+            self.trace.event(What::Follows { host: *host });
+        }
+        for (host, term) in leading.iter().filter(|(host, term)| self.leading.get(host) != Some(term)) {
+            self.trace.event(What::Leads { host: *host, term: *term });
+        }
+        self.leading = leading;
     }
 }
 
@@ -301,83 +113,101 @@ impl Bench {
 ///
 /// # Errors
 /// If the cluster cannot even be formed, or a node cannot be started again.
-pub async fn run(options: &Options, folder: &Path, trace: &Trace) -> anyhow::Result<Report> {
-    trace.note(&format!("{options:?}"));
+pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Report> {
+    let options = &plan.options;
+    trace.note(None, format!("{options:?}"));
     let mut world = World::new(options.clone(), folder, trace.clone());
     world.form().await.context("the cluster is not formed")?;
     let formed = Instant::now();
-    let until = formed + options.chaos;
-    let nodes = world.nodes.clone();
-    let calm_since = world.calm_since.clone();
+    let person = Person::new(options.seed ^ 0x7777, options.hosts, trace.clone());
+    let around = Around::new(&world, person.clone(), folder, trace.clone());
+    let (nodes, newcomers) = (Rc::clone(&world.nodes), Rc::clone(&world.newcomers));
+    let calm_since = Rc::clone(&world.calm_since);
     let engines: Vec<_> = world.hosts.iter().map(|host| host.engine.clone()).collect();
-    let mut person = Person::new(options.seed ^ 0x7777, trace.clone());
-    let mut bench = Bench::default();
-    let (broken, over) = (Cell::new(false), Cell::new(false));
-    let (disasters, verdict) = {
+    let mut bench = Bench::new(trace.clone());
+    let (broken, over) = (Cell::new(false), Rc::new(Cell::new(false)));
+    let keeping = actix_rt::spawn(around.clone().keep(options.seed ^ 0x6b65, Rc::clone(&over)));
+    let (lived, verdict) = {
         let life = async {
-            let (disasters, ()) = tokio::join!(
-                world.disasters(until, &broken),
-                changes(&mut person, options, &nodes, until, &broken)
+            let (lived, ()) = tokio::join!(
+                world.live_through(&plan.disasters, formed, &broken),
+                wish(plan, &around, formed, &broken)
             );
-            let verdict = heal(&mut person, &world, &broken).await;
+            let verdict = match &lived {
+                Ok(()) => heal(&person, &world, &broken).await,
+                Err(_) => Verdict::Kept,
+            };
             over.set(true);
-            (disasters, verdict)
+            (lived, verdict)
         };
         let judging = async {
             while !over.get() {
-                bench.look(&nodes, &engines, calm_since.get());
+                let calm = calm_since.get().filter(|_| newcomers.borrow().is_empty());
+                bench.look(&nodes, &engines, calm, &around);
                 broken.set(!bench.found.is_empty());
                 sleep(LOOK_EVERY).await;
             }
         };
         tokio::join!(life, judging).0
     };
-    let disasters = disasters.context("a node does not come back")?;
+    let healed_after = Instant::now().saturating_duration_since(formed + options.chaos);
+    let _ = keeping.await;
     let mut verdict = verdict;
-    bench.found.sort();
-    bench.found.dedup();
     if !bench.found.is_empty() {
         verdict = Verdict::Broken(bench.found.clone());
+    } else {
+        lived.context("a node does not come back")?;
     }
     if verdict == Verdict::Kept
-        && let Err(error) = end(&mut world).await
+        && let Err(error) = world.end().await
     {
-        verdict = Verdict::Broken(vec![format!("{error:#}")]);
+        verdict = Verdict::Broken(vec![format!("ends: {error:#}")]);
     }
-    let (sent, lost) = world.network.counts();
-    let healed_ms = u64::try_from((Instant::now() - until).as_millis()).unwrap_or(u64::MAX);
+    let (sent, lost) = world.fabric.counts();
+    let [done, refused, unknown] = person.tally();
     let figures = vec![
-        ("disasters", disasters),
-        ("done", person.tally[0]),
-        ("refused", person.tally[1]),
-        ("unknown", person.tally[2]),
+        ("disasters", plan.disasters.len() as u64),
+        ("done", done),
+        ("refused", refused),
+        ("unknown", unknown),
         ("index", bench.states.newest()),
         ("terms", bench.leaders.terms() as u64),
         ("tasks", bench.engines.tasks() as u64),
         ("packets", sent),
         ("lost", lost),
-        ("healed_ms", healed_ms),
+        ("healed_ms", u64::try_from(healed_after.as_millis()).unwrap_or(u64::MAX)),
     ];
     Ok(Report { verdict, figures })
 }
 
 /// Wait until all is well, and see whether every promise was kept.
-async fn heal(person: &mut Person, world: &World, broken: &Cell<bool>) -> Verdict {
+async fn heal(person: &Person, world: &World, broken: &Cell<bool>) -> Verdict {
     let give_up = Instant::now() + world.options.heal;
     let mut active = false;
     let mut ails = "the nodes are not active".to_owned();
     while Instant::now() < give_up && !broken.get() {
-        if !active {
-            let mut rng = ChaCha8Rng::seed_from_u64(7);
-            if let Some(node) = any_manager(&world.nodes, &mut rng) {
+        if !world.newcomers.borrow().is_empty() {
+            ails = format!("{:?} have not joined again", world.newcomers.borrow().keys());
+            active = false;
+        } else if !active {
+            if let Some(node) = any_manager(&world.nodes, person.number()) {
                 active = person.activate_all(&node).await;
             }
-        }
-        if active {
+        } else {
             match healed(&world.hosts) {
                 None => {
-                    let raft = world.hosts.iter().find_map(|host| host.node()?.raft());
-                    let lies = raft.map(|raft| person.broken_promises(&raft.state())).unwrap_or_default();
+                    let raft = world.hosts.iter().find_map(|host| Node::raft(host.node()?));
+                    let lies = raft.map(|raft| {
+                        let state = raft.state();
+                        let mut lies: Vec<String> = person
+                            .broken_promises(&state)
+                            .iter()
+                            .map(|lie| format!("people: {lie}"))
+                            .collect();
+                        lies.extend(believed(&state, &[]));
+                        lies
+                    });
+                    let lies = lies.unwrap_or_default();
                     return if lies.is_empty() { Verdict::Kept } else { Verdict::Broken(lies) };
                 }
                 Some(what) => ails = what,
@@ -386,16 +216,4 @@ async fn heal(person: &mut Person, world: &World, broken: &Cell<bool>) -> Verdic
         sleep(LOOK_HEALED_EVERY).await;
     }
     Verdict::Sick(ails)
-}
-
-/// Every node stops in order, and nothing of it is left.
-async fn end(world: &mut World) -> anyhow::Result<()> {
-    world.nodes.borrow_mut().clear();
-    for host in &mut world.hosts {
-        host.stop().await?;
-        if host.node().is_some() {
-            bail!("h{} is still there", host.number);
-        }
-    }
-    Ok(())
 }

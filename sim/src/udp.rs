@@ -1,44 +1,24 @@
-//! A simulated UDP network: latency, loss, duplication, cut cables and partitions, under virtual time, with a
-//! hash over everything that is sent and delivered.
+//! The full depth's network: UDP datagrams over the simulated wires.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::trace::Trace;
+use crate::wires::Wires;
 
 /// Packets that wait at a socket at most; more are lost, as in a kernel.
 const SOCKET_PACKETS_MAX: usize = 4096;
-
-/// How the wires behave. Drawn from the seed, changed by faults.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Weather {
-    /// Least and most time on the wire.
-    pub latency: (Duration, Duration),
-    /// Chance that a packet is lost.
-    pub loss: f64,
-    /// Chance that a packet arrives twice.
-    pub duplication: f64,
-}
-
-impl Default for Weather {
-    fn default() -> Self {
-        Self { latency: (Duration::from_micros(200), Duration::from_millis(2)), loss: 0.0, duplication: 0.0 }
-    }
-}
 
 struct Packet {
     from: SocketAddr,
@@ -48,6 +28,7 @@ struct Packet {
 
 struct Flying {
     at: Instant,
+    sent: Instant,
     number: u64,
     to: SocketAddr,
     packet: Packet,
@@ -82,15 +63,7 @@ struct Inner {
     flying: BinaryHeap<Reverse<Flying>>,
     number: u64,
     ports: BTreeMap<SocketAddr, Port>,
-    rng: ChaCha8Rng,
-    weather: Weather,
-    unplugged: BTreeSet<IpAddr>,
-    /// Ways, from and to, on which nothing passes.
-    blocked: BTreeSet<(IpAddr, IpAddr)>,
-    /// Addresses by side; no packet crosses sides. Empty: no partition.
-    sides: BTreeMap<IpAddr, u8>,
-    sent: u64,
-    lost: u64,
+    wires: Wires,
 }
 
 /// The network of one simulation.
@@ -105,18 +78,8 @@ impl Network {
     /// A network that follows from the seed. Must be made inside the runtime.
     #[must_use]
     pub fn new(seed: u64, trace: Trace) -> Self {
-        let inner = Inner {
-            flying: BinaryHeap::new(),
-            number: 0,
-            ports: BTreeMap::new(),
-            rng: ChaCha8Rng::seed_from_u64(seed),
-            weather: Weather::default(),
-            unplugged: BTreeSet::new(),
-            blocked: BTreeSet::new(),
-            sides: BTreeMap::new(),
-            sent: 0,
-            lost: 0,
-        };
+        let inner =
+            Inner { flying: BinaryHeap::new(), number: 0, ports: BTreeMap::new(), wires: Wires::new(seed) };
         let network = Self { inner: Arc::new(Mutex::new(inner)), news: Arc::default(), trace };
         let pump = network.clone();
         tokio::spawn(async move { pump.pump().await });
@@ -127,41 +90,9 @@ impl Network {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Change how the wires behave.
-    pub fn set_weather(&self, weather: Weather) {
-        self.lock().weather = weather;
-    }
-
-    /// Pull or plug a host's cable.
-    pub fn set_plugged(&self, host: IpAddr, plugged: bool) {
-        let mut inner = self.lock();
-        if plugged {
-            inner.unplugged.remove(&host);
-        } else {
-            inner.unplugged.insert(host);
-        }
-    }
-
-    /// Block or open the way from one host to another; the way back is another way.
-    pub fn set_blocked(&self, from: IpAddr, to: IpAddr, blocked: bool) {
-        let mut inner = self.lock();
-        if blocked {
-            inner.blocked.insert((from, to));
-        } else {
-            inner.blocked.remove(&(from, to));
-        }
-    }
-
-    /// Split the hosts: `left` hears only `left`, everybody else only everybody else.
-    pub fn split(&self, left: &BTreeSet<IpAddr>) {
-        self.lock().sides = left.iter().map(|host| (*host, 1)).collect();
-    }
-
-    /// Packets sent and lost so far.
-    #[must_use]
-    pub fn counts(&self) -> (u64, u64) {
-        let inner = self.lock();
-        (inner.sent, inner.lost)
+    /// Change or ask the wires.
+    pub(crate) fn wires<T>(&self, work: impl FnOnce(&mut Wires) -> T) -> T {
+        work(&mut self.lock().wires)
     }
 
     /// A socket at this address.
@@ -181,22 +112,20 @@ impl Network {
     }
 
     fn send(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8], ecn: Option<EcnCodepoint>) {
-        self.trace.packet("send", from, to, bytes);
         let mut inner = self.lock();
-        inner.sent += 1;
-        let weather = inner.weather.clone();
-        // Drawn in any case, so that a change of weather does not shift what comes later.
-        let (lost, twice) =
-            (inner.rng.random::<f64>() < weather.loss, inner.rng.random::<f64>() < weather.duplication);
+        let sent = Instant::now();
+        inner.wires.sent += 1;
+        let (lost, twice) = inner.wires.mishap();
         for copy in 0..if twice { 2 } else { 1 } {
-            let latency = inner.rng.random_range(weather.latency.0..=weather.latency.1);
+            let latency = inner.wires.latency(from.ip(), to.ip());
             if lost && copy == 0 {
-                inner.lost += 1;
+                inner.wires.lost += 1;
+                self.trace.message("packet", from.ip(), to.ip(), bytes, sent, true);
                 continue;
             }
             inner.number += 1;
             let packet = Packet { from, bytes: bytes.to_vec(), ecn };
-            let flying = Flying { at: Instant::now() + latency, number: inner.number, to, packet };
+            let flying = Flying { at: sent + latency, sent, number: inner.number, to, packet };
             inner.flying.push(Reverse(flying));
         }
         drop(inner);
@@ -232,18 +161,13 @@ impl Network {
             }
             let Some(Reverse(flying)) = inner.flying.pop() else { continue };
             let (from, to) = (flying.packet.from.ip(), flying.to.ip());
-            let cut = from != to
-                && (inner.unplugged.contains(&from)
-                    || inner.unplugged.contains(&to)
-                    || inner.blocked.contains(&(from, to))
-                    || inner.sides.get(&from) != inner.sides.get(&to));
-            let there =
-                !cut && inner.ports.get(&flying.to).is_some_and(|p| p.queue.len() < SOCKET_PACKETS_MAX);
+            let there = !inner.wires.cut(from, to)
+                && inner.ports.get(&flying.to).is_some_and(|p| p.queue.len() < SOCKET_PACKETS_MAX);
+            self.trace.message("packet", from, to, &flying.packet.bytes, flying.sent, !there);
             if !there {
-                inner.lost += 1;
+                inner.wires.lost += 1;
                 continue;
             }
-            self.trace.packet("recv", flying.packet.from, flying.to, &[]);
             if let Some(port) = inner.ports.get_mut(&flying.to) {
                 port.queue.push_back(flying.packet);
                 wakers.append(&mut port.wakers);

@@ -16,6 +16,12 @@ pub struct States {
 }
 
 impl States {
+    /// Whether this state was not seen of this manager yet.
+    #[must_use]
+    pub fn is_new(&self, host: usize, state: &State) -> bool {
+        self.seen.get(&host) != Some(&state.applied())
+    }
+
     /// Look at one manager's state.
     pub fn look(&mut self, host: usize, state: &State) -> Vec<String> {
         let index = state.applied();

@@ -1,0 +1,34 @@
+//! `sim`: simulated clusters, from seeds and from files.
+
+mod cli;
+mod differ;
+mod jobs;
+mod many;
+mod one;
+mod outcome;
+mod shrink;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Verb};
+
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => {
+            said.print()?;
+            return Ok(if said.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        }
+    };
+    match cli.verb {
+        Verb::Run(words) => many::run(&words),
+        Verb::Check(words) => many::check(&words),
+        Verb::Replay(words) => one::replay(&words),
+        Verb::Plan(words) => one::plan(&words),
+        Verb::Shrink(words) => shrink::run(&words),
+        Verb::Show(words) => one::show(&words),
+        Verb::Differ(words) => differ::run(&words),
+    }
+}

@@ -1,0 +1,161 @@
+//! One run, in this process.
+
+use std::io::{BufWriter, Write as _};
+use std::panic;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use shoal_sim::event::{Event, What};
+use shoal_sim::plan::Plan;
+use shoal_sim::run::{Report, Verdict};
+use shoal_sim::trace::Trace;
+use shoal_sim::{hooks, run};
+
+use crate::cli;
+use crate::outcome::{BROKEN, CRASHED, Outcome, SICK};
+
+static PANICKED: AtomicBool = AtomicBool::new(false);
+
+struct Told {
+    report: anyhow::Result<Report>,
+    hash: String,
+    count: u64,
+    virtual_time: Duration,
+    events: Vec<Event>,
+}
+
+/// Where the simulated hosts keep their certificates: memory, if the machine has such a folder.
+fn folder() -> anyhow::Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.or_else(|_| tempfile::tempdir()).context("no folder for the simulated hosts")
+}
+
+/// Live through a plan.
+pub(crate) fn live(plan: &Plan, keep: bool) -> anyhow::Result<(Outcome, Vec<Event>)> {
+    if std::env::var_os("RUST_LOG").is_some() {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .try_init();
+    }
+    let folder = folder()?;
+    let path = folder.path().to_owned();
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        PANICKED.store(true, Ordering::SeqCst);
+        tell(info);
+    }));
+    let seed = plan.options.seed;
+    let began = hooks::real_elapsed();
+    let plan = plan.clone();
+    let told = hooks::pinned(seed, move || simulate(&plan, &path, keep));
+    let wall_s = (hooks::real_elapsed() - began).as_secs_f64();
+    let Ok(told) = told else {
+        return Ok((Outcome { seed, code: CRASHED, wall_s, ..Outcome::default() }, Vec::new()));
+    };
+    let told = told?;
+    let (code, found) = match (&told.report, PANICKED.load(Ordering::SeqCst)) {
+        (_, true) => (CRASHED, vec!["a part of the program panicked".to_owned()]),
+        (Err(error), _) => (SICK, vec![format!("{error:#}")]),
+        (Ok(Report { verdict: Verdict::Sick(what), .. }), _) => (SICK, vec![what.clone()]),
+        (Ok(Report { verdict: Verdict::Broken(found), .. }), _) => (BROKEN, found.clone()),
+        (Ok(_), _) => (0, Vec::new()),
+    };
+    let figures = told.report.map(|report| report.figures).unwrap_or_default();
+    let outcome = Outcome {
+        seed,
+        code,
+        found,
+        hash: told.hash,
+        events: told.count,
+        figures: figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        virtual_s: told.virtual_time.as_secs_f64(),
+        wall_s,
+    };
+    Ok((outcome, told.events))
+}
+
+fn simulate(plan: &Plan, folder: &Path, keep: bool) -> anyhow::Result<Told> {
+    let system = actix_rt::System::with_tokio_rt(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        #[allow(clippy::expect_used, reason = "actix takes no error here, and nothing can go on without it")]
+        runtime.expect("a runtime without threads and sockets")
+    });
+    system.block_on(async {
+        hooks::begin_clock();
+        let began = tokio::time::Instant::now();
+        let trace = Trace::new(keep);
+        let report = run::run(plan, folder, &trace).await;
+        let (hash, count) = trace.digest();
+        Ok(Told { report, hash, count, virtual_time: began.elapsed(), events: trace.events() })
+    })
+}
+
+fn write_events(file: &Path, events: &[Event]) -> anyhow::Result<()> {
+    let name = || file.display().to_string();
+    let mut out = BufWriter::new(std::fs::File::create(file).with_context(name)?);
+    for event in events {
+        serde_json::to_writer(&mut out, event).with_context(name)?;
+        out.write_all(b"\n").with_context(name)?;
+    }
+    out.flush().with_context(name)
+}
+
+/// Live through a plan, and tell.
+pub(crate) fn run(plan: &Plan, events: Option<&Path>, json: bool, again: &str) -> anyhow::Result<ExitCode> {
+    if !json {
+        println!("{}", serde_json::to_string(&plan.options)?);
+    }
+    let (outcome, kept) = live(plan, events.is_some())?;
+    if let Some(file) = events {
+        write_events(file, &kept)?;
+    }
+    if json {
+        println!("{}", serde_json::to_string(&outcome)?);
+    } else {
+        for what in &outcome.found {
+            println!("{}: {what}", if outcome.code == SICK { "still" } else { "broken" });
+        }
+        println!("{}", outcome.line());
+        if outcome.code != 0 {
+            println!("again: {again}");
+        }
+    }
+    Ok(ExitCode::from(outcome.code))
+}
+
+/// `sim replay`
+pub(crate) fn replay(words: &cli::Replay) -> anyhow::Result<ExitCode> {
+    #[cfg(feature = "put-back")]
+    shoal_core::put_back::set(words.put_back);
+    let plan = Plan::read(&words.file)?;
+    run(&plan, words.events.as_deref(), words.json, &format!("sim replay {}", words.file.display()))
+}
+
+/// `sim plan`
+pub(crate) fn plan(words: &cli::PlanWords) -> anyhow::Result<ExitCode> {
+    let plan = Plan::drawn(words.kind.options(words.seed));
+    match &words.output {
+        Some(file) => plan.write(file)?,
+        None => println!("{}", serde_json::to_string_pretty(&plan)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `sim show`
+pub(crate) fn show(words: &cli::Show) -> anyhow::Result<ExitCode> {
+    #[cfg(feature = "put-back")]
+    shoal_core::put_back::set(words.source.kind.put_back);
+    let plan = words.source.plan()?;
+    let (outcome, events) = live(&plan, true)?;
+    let broken_at =
+        events.iter().find(|event| matches!(event.what, What::Broken { .. })).map(|event| event.at_us);
+    println!("{}", outcome.line());
+    let _ = (broken_at, events);
+    anyhow::bail!("drawing is not there yet: {}", words.output.display())
+}

@@ -1,0 +1,112 @@
+//! What joins the hosts, at either depth: the same faults for both.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use shoal_actors::clock::Clock;
+use shoal_actors::node::MembershipFactory;
+use shoal_net::Wire;
+
+use crate::links::Links;
+use crate::members::Members;
+use crate::trace::Trace;
+use crate::udp::Network;
+use crate::wires::{Weather, Wires};
+
+/// How much of what ships is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Depth {
+    /// All: QUIC, TLS and gossip over simulated UDP.
+    Full,
+    /// The actors and their messages; lines and membership by their contracts.
+    Fast,
+}
+
+/// In a worse storm than this, members are taken for dead by mistake.
+const STORM_LOSS: f64 = 0.1;
+
+/// The network of one simulation. Cheap to clone.
+#[derive(Clone)]
+pub enum Fabric {
+    /// Packets.
+    Full(Network),
+    /// Messages, and who is a member.
+    Fast(Links, Members),
+}
+
+impl Fabric {
+    /// A network that follows from the seed. Must be made inside the runtime.
+    #[must_use]
+    pub fn new(depth: Depth, seed: u64, trace: Trace) -> Self {
+        match depth {
+            Depth::Full => Self::Full(Network::new(seed, trace)),
+            Depth::Fast => {
+                let links = Links::new(seed, trace);
+                Self::Fast(links.clone(), Members::new(seed ^ 1, links))
+            }
+        }
+    }
+
+    /// What carries the connections of a node at this address.
+    #[must_use]
+    pub fn bind(&self, addr: SocketAddr, clock: Clock, rng_seed: [u8; 32]) -> Wire {
+        match self {
+            Self::Full(network) => Wire::Udp { socket: network.bind(addr), rng_seed: Some(rng_seed) },
+            Self::Fast(links, _) => Wire::Other(links.bind(addr, clock)),
+        }
+    }
+
+    /// What takes gossip's place, if anything does.
+    #[must_use]
+    pub fn membership(&self) -> Option<MembershipFactory> {
+        match self {
+            Self::Full(_) => None,
+            Self::Fast(_, members) => {
+                let members = members.clone();
+                Some(Arc::new(move |config| members.join(&config)))
+            }
+        }
+    }
+
+    /// The process at this address is gone, and said nothing.
+    pub fn unbind(&self, addr: SocketAddr) {
+        match self {
+            Self::Full(network) => network.unbind(addr),
+            Self::Fast(links, members) => {
+                links.unbind(addr);
+                members.gone(addr);
+            }
+        }
+    }
+
+    /// The process at this address stands still, or goes on.
+    pub fn hold(&self, addr: SocketAddr, held: bool) {
+        if let Self::Fast(links, members) = self {
+            links.hold(addr, held);
+            members.hold(addr, held);
+        }
+    }
+
+    pub(crate) fn wires<T>(&self, work: impl FnOnce(&mut Wires) -> T) -> T {
+        match self {
+            Self::Full(network) => network.wires(work),
+            Self::Fast(links, _) => links.wires(work),
+        }
+    }
+
+    /// Change how the wires behave.
+    pub fn set_weather(&self, weather: Weather) {
+        if let Self::Fast(_, members) = self {
+            members.set_stormy(weather.loss > STORM_LOSS);
+        }
+        self.wires(|wires| wires.set_weather(weather));
+    }
+
+    /// Packets or messages that were sent, and how many of them were lost.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        self.wires(|wires| (wires.sent, wires.lost))
+    }
+}

@@ -1,0 +1,262 @@
+//! Those around the cluster, in tasks of their own: people with their wishes, whoever keeps the machines, a worker that
+//! lies, a stranger with an old token.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use shoal_actors::api::{LocalState, NodeApi as _};
+use shoal_actors::node::Node;
+use shoal_core::model::{Node as NodeObject, NodeDescription, NodeId, Role, TaskState, TaskStatus};
+use shoal_net::{CallError, Peer};
+use shoal_wire::v1::{FromNode, SessionRequest, TaskReport};
+use shoal_wire::{Kind, Protocol, codec};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::event::What;
+use crate::person::Person;
+use crate::plan::Plan;
+use crate::trace::Trace;
+use crate::wishes::{Ask, Wish};
+use crate::world::{Newcomers, Nodes, World, joining};
+
+/// Wishes that are being answered at once; more are forgotten.
+const AT_ONCE_MAX: usize = 16;
+const KEEP_EVERY: Duration = Duration::from_millis(500);
+const JOIN_MAX: Duration = Duration::from_secs(40);
+const CALL_MAX: Duration = Duration::from_secs(2);
+/// The host of a stranger.
+const STRANGER: usize = 250;
+/// The words of a lie.
+pub const LIE: &str = "a lie";
+
+/// Any of the managers that are up.
+#[must_use]
+pub fn any_manager(nodes: &Nodes, number: u64) -> Option<Node> {
+    let managers: Vec<Node> = nodes.borrow().values().filter(|node| node.raft().is_some()).cloned().collect();
+    let count = u64::try_from(managers.len()).ok().filter(|count| *count > 0)?;
+    managers.get(usize::try_from(number % count).ok()?).cloned()
+}
+
+/// Live through the wishes of a plan, each in its time.
+pub async fn wish(plan: &Plan, world: &Around, formed: Instant, broken: &Cell<bool>) {
+    let open = Rc::new(Cell::new(0));
+    for wish in &plan.wishes {
+        sleep_until(formed + wish.at).await;
+        if broken.get() {
+            break;
+        }
+        if open.get() >= AT_ONCE_MAX {
+            continue;
+        }
+        open.set(open.get() + 1);
+        let (open, around, wish) = (Rc::clone(&open), world.clone(), wish.clone());
+        actix_rt::spawn(async move {
+            around.grant(&wish).await;
+            open.set(open.get() - 1);
+        });
+    }
+    while open.get() > 0 {
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What those around the cluster know of it. Cheap to clone.
+#[derive(Clone)]
+pub struct Around {
+    nodes: Nodes,
+    newcomers: Newcomers,
+    person: Person,
+    trace: Trace,
+    folder: Rc<Path>,
+    /// Makes a stranger's machine.
+    stranger: Rc<dyn Fn(&Path) -> crate::host::Host>,
+    broken: Rc<std::cell::RefCell<Vec<String>>>,
+}
+
+impl Around {
+    /// Around this world.
+    #[must_use]
+    pub fn new(world: &World, person: Person, folder: &Path, trace: Trace) -> Self {
+        let (options, fabric, noted) = (world.options.clone(), world.fabric.clone(), trace.clone());
+        let stranger = move |folder: &Path| {
+            let disk = crate::disk::SimDisk::new(options.seed, options.sync);
+            let folder = folder.join("stranger");
+            crate::host::Host::new(
+                STRANGER,
+                options.seed ^ 0x5712,
+                folder,
+                disk,
+                fabric.clone(),
+                noted.clone(),
+            )
+        };
+        Self {
+            nodes: Rc::clone(&world.nodes),
+            newcomers: Rc::clone(&world.newcomers),
+            person,
+            trace,
+            folder: folder.into(),
+            stranger: Rc::new(stranger),
+            broken: Rc::default(),
+        }
+    }
+
+    /// What was found broken, since the last time.
+    #[must_use]
+    pub fn take_broken(&self) -> Vec<String> {
+        let mut broken = std::mem::take(&mut *self.broken.borrow_mut());
+        broken.extend(self.person.take_broken());
+        broken
+    }
+
+    async fn grant(&self, wish: &Wish) {
+        match &wish.ask {
+            Ask::Lie { pick } => self.lie(*pick).await,
+            Ask::OldToken => self.join_with_old_token(wish.through).await,
+            ask => {
+                if let Some(node) = any_manager(&self.nodes, wish.through) {
+                    self.person.ask(&node, ask).await;
+                }
+            }
+        }
+    }
+
+    /// Let those join again who are members no longer, and take leave of what they were.
+    pub async fn keep(self, seed: u64, over: Rc<Cell<bool>>) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        while !over.get() {
+            sleep(KEEP_EVERY).await;
+            let waiting: Vec<_> = self.newcomers.borrow().iter().map(|(host, n)| (*host, *n)).collect();
+            for (host, newcomer) in waiting {
+                let Some(manager) = any_manager(&self.nodes, rng.random()) else { continue };
+                let node = self.nodes.borrow().get(&host).cloned();
+                let id = node.as_ref().and_then(|node| node.local().node_id);
+                let is_former =
+                    |known: &NodeObject| known.hostname() == format!("h{host}") && Some(known.id) != id;
+                let Some(node) = node.filter(|_| Instant::now() >= newcomer.from) else { continue };
+                match node.local().state {
+                    LocalState::Active if id.is_some() => {
+                        let Ok(state) = manager.state() else { continue };
+                        if id.is_some_and(|id| state.node(id).is_none()) {
+                            continue;
+                        }
+                        if state.nodes().any(|known| is_former(known)) {
+                            self.person.bury(&manager, is_former).await;
+                        } else {
+                            self.newcomers.borrow_mut().remove(&host);
+                        }
+                    }
+                    LocalState::Error => drop(timeout(JOIN_MAX, node.leave(true)).await),
+                    LocalState::Inactive => self.join(&node, &manager, newcomer.role).await,
+                    LocalState::Active | LocalState::Pending => {}
+                }
+            }
+        }
+    }
+
+    async fn join(&self, node: &Node, manager: &Node, role: Role) {
+        let Ok(state) = manager.state() else { return };
+        let Some(cluster) = state.cluster() else { return };
+        let Some(through) = manager.local().addr.map(|addr| crate::host::number(addr.ip())) else { return };
+        let token = match role {
+            Role::Manager => &cluster.tokens.manager,
+            Role::Worker => &cluster.tokens.worker,
+        };
+        let answer = match timeout(JOIN_MAX, node.join(joining(through, token))).await {
+            Ok(Ok(id)) => format!("done: {id}"),
+            Ok(Err(error)) => format!("refused: {error}"),
+            Err(_) => "unknown".to_owned(),
+        };
+        self.trace.event(What::Person { host: through, text: format!("joins as a {role}"), answer });
+    }
+
+    async fn join_with_old_token(&self, through: u64) {
+        let Some((_, token)) = self.person.old_token() else { return };
+        let Some(manager) = any_manager(&self.nodes, through) else { return };
+        let Some(addr) = manager.local().addr else { return };
+        let mut host = (self.stranger)(&self.folder);
+        if host.start().await.is_err() {
+            return;
+        }
+        if let Some(node) = host.node().cloned() {
+            let joined = timeout(JOIN_MAX, node.join(joining(crate::host::number(addr.ip()), &token))).await;
+            if matches!(joined, Ok(Ok(_))) {
+                self.broken.borrow_mut().push("tokens: a replaced token let somebody in".into());
+            }
+            let text = "joins with a replaced token".to_owned();
+            let answer = format!("{joined:?}");
+            self.trace.event(What::Person { host: crate::host::number(addr.ip()), text, answer });
+        }
+        host.kill().await;
+        host.wipe();
+    }
+
+    /// A worker sends every message that only managers may send, and reports on tasks that are not its own.
+    async fn lie(&self, number: u64) {
+        let workers: Vec<Node> =
+            self.nodes.borrow().values().filter(|node| is_worker(node)).cloned().collect();
+        let Some(at) = number.checked_rem(workers.len() as u64) else { return };
+        let Some(liar) = workers.get(usize::try_from(at).unwrap_or(0)) else { return };
+        let Some(manager) = any_manager(&self.nodes, number) else { return };
+        let (Some(addr), Some(id)) = (manager.local().addr, manager.local().node_id) else { return };
+        let peer = Peer { node_id: Some(id), addr };
+        let only_managers = |kind: &&Kind| matches!(kind.protocol(), Protocol::Raft | Protocol::Control);
+        for kind in Kind::ALL.iter().filter(only_managers) {
+            let answer = liar.endpoint().call(&peer, *kind, Vec::new(), CALL_MAX).await;
+            let heard = matches!(answer, Ok(_) | Err(CallError::Refused(_)));
+            if heard && is_worker(liar) {
+                let words = format!("roles: a worker's {} was heard: {answer:?}", kind.name());
+                self.broken.borrow_mut().push(words);
+            }
+        }
+        self.report_on_others(liar, &manager, &peer).await;
+    }
+
+    async fn report_on_others(&self, liar: &Node, manager: &Node, peer: &Peer) {
+        let (Ok(state), Some(me)) = (manager.state(), liar.local().node_id) else { return };
+        let others: Vec<_> = state
+            .tasks()
+            .filter(|task| task.node_id.is_some_and(|node| node != me))
+            .filter(|task| task.status.state == TaskState::Running)
+            .map(|task| TaskReport { task_id: task.id, status: lie(task.status.clone()) })
+            .take(10)
+            .collect();
+        let request = SessionRequest { description: described(liar), incarnation: u64::MAX };
+        let Ok(body) = codec::encode(&request) else { return };
+        let Ok((mut tx, mut rx)) = liar.endpoint().open(peer, Kind::Session, body, CALL_MAX).await else {
+            return;
+        };
+        let reports = FromNode::Reports { number: 1, reports: others };
+        if let Ok(body) = codec::encode(&reports)
+            && tx.send(Kind::FromNode, body).await.is_ok()
+        {
+            let _ = timeout(Duration::from_millis(300), rx.recv()).await;
+        }
+    }
+}
+
+fn is_worker(node: &Node) -> bool {
+    let worker = node.endpoint().identity().is_some_and(|identity| identity.role == Role::Worker);
+    worker && node.raft().is_none()
+}
+
+fn described(node: &Node) -> NodeDescription {
+    node.local().description.unwrap_or_default()
+}
+
+fn lie(status: TaskStatus) -> TaskStatus {
+    TaskStatus { state: TaskState::Failed, message: LIE.into(), ..status }
+}
+
+/// Tasks of which another node than their own was believed.
+#[must_use]
+pub fn believed(state: &shoal_core::store::State, workers: &[NodeId]) -> Vec<String> {
+    let lies = state.tasks().filter(|task| task.status.message.contains(LIE));
+    lies.filter(|task| task.node_id.is_none_or(|node| !workers.contains(&node)))
+        .map(|task| format!("roles: another node was believed about task {}", task.id))
+        .collect()
+}

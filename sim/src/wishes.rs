@@ -1,0 +1,176 @@
+//! What people want in a run, and when: drawn before it begins. Whom a wish concerns is said by a number that is taken
+//! modulo what is there by then.
+
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use shoal_core::model::{Availability, Role};
+
+use crate::options::Options;
+
+/// Replicas of one service at most.
+const REPLICAS_MAX: u64 = 6;
+
+/// What a new service is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shape {
+    /// So many replicas anywhere.
+    Plain,
+    /// Not on this host.
+    NotOn(usize),
+    /// On managers alone.
+    OnManagers,
+    /// One on every node.
+    Global,
+    /// Each takes a port of its host.
+    HostPort,
+    /// Each reserves a good part of a host.
+    Heavy,
+    /// One on a node at most.
+    Apart,
+}
+
+/// How changes of a service roll out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rollout {
+    /// As by default: one after the other, and no word about it.
+    Unsaid,
+    /// So many at once, the new one first if so said; what fails is rolled back.
+    Careful {
+        /// At once.
+        parallelism: u64,
+        /// Whether the new one comes first.
+        start_first: bool,
+    },
+}
+
+/// Something that somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// A new service.
+    Create {
+        /// Replicas, if it is not global.
+        replicas: u64,
+        /// What it is like.
+        shape: Shape,
+        /// How its changes roll out.
+        rollout: Rollout,
+    },
+    /// Another count.
+    Scale {
+        /// Which service.
+        pick: u64,
+        /// How many.
+        replicas: u64,
+    },
+    /// Another image.
+    Image {
+        /// Which service.
+        pick: u64,
+        /// Which version.
+        version: u64,
+    },
+    /// A service goes.
+    Remove {
+        /// Which.
+        pick: u64,
+    },
+    /// Another availability.
+    Available {
+        /// Which node.
+        pick: u64,
+        /// What it becomes.
+        availability: Availability,
+    },
+    /// Another role.
+    Role {
+        /// Which node, of those with the other role.
+        pick: u64,
+        /// What it becomes.
+        role: Role,
+    },
+    /// New join tokens.
+    RotateTokens,
+    /// A look at everything, as fresh as a majority confirms.
+    Read,
+    /// A worker sends what only managers may, and reports on tasks of others.
+    Lie {
+        /// Which worker.
+        pick: u64,
+    },
+    /// Somebody tries to join with a token that was replaced.
+    OldToken,
+}
+
+/// A wish, and its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// When, after the cluster was formed.
+    pub at: Duration,
+    /// Which manager is asked.
+    pub through: u64,
+    /// For what.
+    pub ask: Ask,
+}
+
+/// All wishes of a run, in order.
+#[must_use]
+pub fn drawn(options: &Options) -> Vec<Wish> {
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x7065);
+    let (mut all, mut at) = (Vec::new(), Duration::ZERO);
+    loop {
+        at += options.change_every.mul_f64(rng.random_range(0.1..2.0));
+        if at >= options.chaos {
+            return all;
+        }
+        all.push(Wish { at, through: rng.random(), ask: ask(&mut rng, options.hosts) });
+    }
+}
+
+fn ask(rng: &mut ChaCha8Rng, hosts: usize) -> Ask {
+    let pick = rng.random();
+    match rng.random_range(0..32) {
+        0..=6 => Ask::Create {
+            replicas: rng.random_range(1..=REPLICAS_MAX),
+            shape: shape(rng, hosts),
+            rollout: rollout(rng),
+        },
+        7..=12 => Ask::Scale { pick, replicas: rng.random_range(0..=REPLICAS_MAX) },
+        13..=15 => Ask::Image { pick, version: rng.random_range(1..1_000) },
+        16..=17 => Ask::Remove { pick },
+        18..=19 => Ask::Role { pick, role: if rng.random() { Role::Manager } else { Role::Worker } },
+        20..=25 => Ask::Available {
+            pick,
+            availability: match rng.random_range(0..4) {
+                0 => Availability::Drain,
+                1 => Availability::Pause,
+                _ => Availability::Active,
+            },
+        },
+        26 => Ask::RotateTokens,
+        27..=29 => Ask::Read,
+        30 => Ask::Lie { pick },
+        _ => Ask::OldToken,
+    }
+}
+
+fn shape(rng: &mut ChaCha8Rng, hosts: usize) -> Shape {
+    match rng.random_range(0..12) {
+        0 => Shape::NotOn(rng.random_range(1..=hosts)),
+        1 => Shape::OnManagers,
+        2 => Shape::Global,
+        3 => Shape::HostPort,
+        4 => Shape::Heavy,
+        5 => Shape::Apart,
+        _ => Shape::Plain,
+    }
+}
+
+fn rollout(rng: &mut ChaCha8Rng) -> Rollout {
+    if rng.random_bool(0.5) {
+        return Rollout::Unsaid;
+    }
+    Rollout::Careful { parallelism: rng.random_range(0..=3), start_first: rng.random() }
+}

@@ -1,0 +1,433 @@
+//! The hosts, what joins them, and what breaks and mends them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use shoal_actors::api::{InitOptions, JoinOptions, NodeApi as _};
+use shoal_actors::node::Node;
+use shoal_core::model::{Availability, ClusterSpec, Role};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::containers::Mishaps;
+use crate::disk::SimDisk;
+use crate::event::What;
+use crate::fabric::Fabric;
+use crate::faults::{Disaster, FLAP_EVERY, Fault, STARVE, addresses};
+use crate::host::{Host, address, ip};
+use crate::options::Options;
+use crate::trace::Trace;
+use crate::wires::Weather;
+
+/// A cluster that is not formed in this time never will be.
+const FORM_MAX: Duration = Duration::from_secs(60);
+/// A node that does not leave in this time stays.
+const LEAVE_MAX: Duration = Duration::from_secs(90);
+/// Between two restarts of a rolling one.
+const ROLLING_EVERY: Duration = Duration::from_millis(1_500);
+/// Fewer managers than this do not lose one for good.
+const VOTERS_MIN: usize = 3;
+
+/// Nodes that are up, as people and judges see them.
+pub type Nodes = Rc<RefCell<BTreeMap<usize, Node>>>;
+
+/// A host whose node is a member no longer, and shall join again.
+#[derive(Debug, Clone, Copy)]
+pub struct Newcomer {
+    /// As what.
+    pub role: Role,
+    /// Not sooner.
+    pub from: Instant,
+}
+
+/// Hosts whose nodes shall join again.
+pub type Newcomers = Rc<RefCell<BTreeMap<usize, Newcomer>>>;
+
+/// All of a simulated cluster.
+pub struct World {
+    /// What it is like.
+    pub options: Options,
+    /// What joins the hosts.
+    pub fabric: Fabric,
+    /// The hosts.
+    pub hosts: Vec<Host>,
+    /// The nodes that are up.
+    pub nodes: Nodes,
+    /// The nodes that shall join again.
+    pub newcomers: Newcomers,
+    /// When the last disaster was over; none while one is.
+    pub calm_since: Rc<Cell<Option<Instant>>>,
+    trace: Trace,
+    /// Hosts whose disk rotted and whose node was not started since.
+    rotten: BTreeSet<usize>,
+    /// Loose cables and starved processes: the tasks that shake them.
+    shaking: BTreeMap<usize, JoinHandle<()>>,
+}
+
+fn weather(options: &Options) -> Weather {
+    Weather { latency: options.latency, ..Weather::default() }
+}
+
+impl World {
+    /// Hosts that are off.
+    #[must_use]
+    pub fn new(options: Options, folder: &Path, trace: Trace) -> Self {
+        let fabric = Fabric::new(options.depth, options.seed ^ 0x6e65, trace.clone());
+        fabric.set_weather(weather(&options));
+        let mut world = Self {
+            options,
+            fabric,
+            hosts: Vec::new(),
+            nodes: Nodes::default(),
+            newcomers: Newcomers::default(),
+            calm_since: Rc::default(),
+            trace,
+            rotten: BTreeSet::new(),
+            shaking: BTreeMap::new(),
+        };
+        world.hosts = (1..=world.options.hosts).map(|number| world.host(number, folder)).collect();
+        world
+    }
+
+    /// A machine that is off, of this world.
+    #[must_use]
+    pub fn host(&self, number: usize, folder: &Path) -> Host {
+        let seed = self.options.seed.wrapping_mul(1_000).wrapping_add(number as u64);
+        let folder = folder.join(format!("h{number}"));
+        let disk = SimDisk::new(seed, self.options.sync);
+        let host = Host::new(number, seed, folder, disk, self.fabric.clone(), self.trace.clone());
+        host.engine.set_mishaps(self.options.mishaps);
+        host
+    }
+
+    async fn start(&mut self, number: usize) -> anyhow::Result<()> {
+        let host = &mut self.hosts[number - 1];
+        if let Err(error) = host.start().await {
+            // It says that its disk rotted, as it must: its machine is set up anew.
+            anyhow::ensure!(self.rotten.remove(&number), error);
+            self.trace.note(Some(number), format!("{error:#}"));
+            host.wipe();
+            host.start().await?;
+        } else if self.rotten.remove(&number) {
+            // It goes on as if nothing were: nobody has to join again.
+            self.newcomers.borrow_mut().remove(&number);
+        }
+        if let Some(node) = host.node() {
+            self.nodes.borrow_mut().insert(number, node.clone());
+        }
+        Ok(())
+    }
+
+    /// A node on a full disk refuses to start, as it must; it is started once there is space.
+    async fn start_if_it_can(&mut self, number: usize) -> anyhow::Result<()> {
+        if self.hosts[number - 1].disk.is_full() {
+            return Ok(());
+        }
+        self.start(number).await
+    }
+
+    async fn stop(&mut self, number: usize) -> anyhow::Result<()> {
+        self.nodes.borrow_mut().remove(&number);
+        self.hosts[number - 1].stop().await
+    }
+
+    async fn kill(&mut self, number: usize) {
+        self.nodes.borrow_mut().remove(&number);
+        self.hosts[number - 1].kill().await;
+    }
+
+    /// Start all, and make them a cluster.
+    ///
+    /// # Errors
+    /// If that does not succeed.
+    pub async fn form(&mut self) -> anyhow::Result<()> {
+        for number in 1..=self.options.hosts {
+            self.start(number).await?;
+        }
+        let first = self.hosts[0].node().context("h1 is not there")?.clone();
+        let mut spec = ClusterSpec::default();
+        spec.ca.node_cert_expiry = self.options.cert_life;
+        (spec.raft.snapshot_interval, spec.raft.log_entries_for_slow_followers) = self.options.snapshots;
+        let init = InitOptions {
+            advertise: None,
+            spec,
+            availability: Availability::Active,
+            force_new_cluster: false,
+        };
+        timeout(FORM_MAX, first.init(init)).await.context("init hangs")??;
+        let tokens = first.state()?.cluster().context("no cluster object")?.tokens.clone();
+        for number in 2..=self.options.hosts {
+            let token = if number <= self.options.managers { &tokens.manager } else { &tokens.worker };
+            let node = self.hosts[number - 1].node().context("a host is not there")?.clone();
+            timeout(FORM_MAX, node.join(joining(1, token)))
+                .await
+                .with_context(|| format!("h{number}: join hangs"))??;
+        }
+        Ok(())
+    }
+
+    /// Whether one more node may be lost for good: no other is being replaced, and enough managers stay.
+    fn may_lose_one(&self) -> bool {
+        if !self.newcomers.borrow().is_empty() {
+            return false;
+        }
+        let nodes = self.nodes.borrow();
+        let newest = nodes.values().filter_map(Node::raft).max_by_key(|raft| raft.state().applied());
+        newest.is_some_and(|raft| raft.voters().len() >= VOTERS_MIN)
+    }
+
+    fn role_of(&self, number: usize) -> Role {
+        let manages = self.nodes.borrow().get(&number).is_some_and(|node| node.raft().is_some());
+        if manages { Role::Manager } else { Role::Worker }
+    }
+
+    fn lose(&self, number: usize, lasts: Duration) {
+        let newcomer = Newcomer { role: self.role_of(number), from: Instant::now() + lasts };
+        self.newcomers.borrow_mut().insert(number, newcomer);
+    }
+
+    async fn break_(&mut self, Disaster { fault, lasts, .. }: &Disaster) -> anyhow::Result<()> {
+        match fault {
+            Fault::Kill(host) => self.kill(*host).await,
+            Fault::Stop(host) => self.stop(*host).await?,
+            Fault::Pause(host) => self.hosts[host - 1].hold(true),
+            Fault::Starve(host) => self.starve(*host),
+            Fault::Unplug(host) => self.plug(*host, false),
+            Fault::Flap(host) => self.flap(*host),
+            Fault::OneWay(side) => self.one_way(side, true),
+            Fault::Split(side) => self.fabric.wires(|wires| wires.split(&addresses(side))),
+            Fault::Storm(storm) => self.fabric.set_weather(storm.clone()),
+            Fault::Clog(side, by) => self.clog(side, *by),
+            Fault::EngineAway(host) => self.hosts[host - 1].engine.set_away(true),
+            Fault::DiskFull(host) => self.hosts[host - 1].disk.set_full(true),
+            Fault::DiskSlow(host, stall) => self.hosts[host - 1].disk.set_stall(*stall),
+            Fault::ClockJump(host, ms) => self.hosts[host - 1].clock.set_ahead(*ms),
+            Fault::ClockDrift(host, ms) => self.hosts[host - 1].clock.set_drift(*ms),
+            Fault::Rot(host, which) => {
+                let may = self.may_lose_one();
+                if may {
+                    self.lose(*host, *lasts);
+                }
+                self.kill(*host).await;
+                if may {
+                    self.rotten.insert(*host);
+                    let what = self.hosts[host - 1].disk.rot(*which);
+                    self.trace.note(Some(*host), what.unwrap_or_else(|| "nothing to rot".into()));
+                }
+            }
+            Fault::Wipe(host) => {
+                let may = self.may_lose_one();
+                if may {
+                    self.lose(*host, *lasts);
+                }
+                self.kill(*host).await;
+                if may {
+                    self.hosts[host - 1].wipe();
+                }
+            }
+            Fault::Leave(host) => self.leave(*host, *lasts),
+            Fault::Rolling => {
+                for number in 1..=self.options.hosts {
+                    self.stop(number).await?;
+                    self.start_if_it_can(number).await?;
+                    sleep(ROLLING_EVERY).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn mend(&mut self, fault: &Fault) -> anyhow::Result<()> {
+        match fault {
+            Fault::Kill(host) | Fault::Stop(host) | Fault::Wipe(host) | Fault::Rot(host, _) => {
+                self.start_if_it_can(*host).await?;
+            }
+            Fault::Pause(host) => self.hosts[host - 1].hold(false),
+            Fault::Starve(host) => {
+                self.calm(*host);
+                self.hosts[host - 1].hold(false);
+            }
+            Fault::Unplug(host) => self.plug(*host, true),
+            Fault::Flap(host) => {
+                self.calm(*host);
+                self.plug(*host, true);
+            }
+            Fault::OneWay(side) => self.one_way(side, false),
+            Fault::Clog(side, _) => self.clog(side, Duration::ZERO),
+            Fault::DiskSlow(host, _) => self.hosts[host - 1].disk.set_stall(Duration::ZERO),
+            Fault::ClockJump(host, _) => self.hosts[host - 1].clock.set_ahead(0),
+            Fault::ClockDrift(host, _) => self.hosts[host - 1].clock.set_drift(0),
+            Fault::Split(_) => self.fabric.wires(|wires| wires.split(&Default::default())),
+            Fault::Storm(_) => self.fabric.set_weather(weather(&self.options)),
+            Fault::EngineAway(host) => self.hosts[host - 1].engine.set_away(false),
+            Fault::DiskFull(host) => self.restart_stopped(*host).await?,
+            // Who left joins again by itself; see `people`.
+            Fault::Leave(_) | Fault::Rolling => {}
+        }
+        Ok(())
+    }
+
+    fn plug(&self, host: usize, plugged: bool) {
+        self.fabric.wires(|wires| wires.set_plugged(ip(host), plugged));
+    }
+
+    /// Both are shaken by a task of their own, until it is calmed.
+    fn shake(&mut self, host: usize, shaking: impl Future<Output = ()> + 'static) {
+        self.calm(host);
+        self.shaking.insert(host, actix_rt::spawn(shaking));
+    }
+
+    fn calm(&mut self, host: usize) {
+        if let Some(shaking) = self.shaking.remove(&host) {
+            shaking.abort();
+        }
+    }
+
+    fn flap(&mut self, host: usize) {
+        let (fabric, at) = (self.fabric.clone(), ip(host));
+        self.shake(host, async move {
+            loop {
+                for plugged in [false, true] {
+                    fabric.wires(|wires| wires.set_plugged(at, plugged));
+                    sleep(FLAP_EVERY).await;
+                }
+            }
+        });
+    }
+
+    fn starve(&mut self, host: usize) {
+        let holder = self.hosts[host - 1].holder();
+        self.shake(host, async move {
+            loop {
+                holder(true);
+                sleep(STARVE.0).await;
+                holder(false);
+                sleep(STARVE.1).await;
+            }
+        });
+    }
+
+    fn ways(&self, from: &BTreeSet<usize>) -> Vec<(usize, usize)> {
+        let others = (1..=self.options.hosts).filter(|host| !from.contains(host));
+        others.flat_map(|to| from.iter().map(move |from| (*from, to))).collect()
+    }
+
+    /// Block or open every way from these hosts to the others.
+    fn one_way(&self, from: &BTreeSet<usize>, blocked: bool) {
+        for (from, to) in self.ways(from) {
+            self.fabric.wires(|wires| wires.set_blocked(ip(from), ip(to), blocked));
+        }
+    }
+
+    fn clog(&self, from: &BTreeSet<usize>, by: Duration) {
+        for (from, to) in self.ways(from) {
+            self.fabric.wires(|wires| wires.set_clogged(ip(from), ip(to), by));
+        }
+    }
+
+    fn leave(&self, host: usize, lasts: Duration) {
+        let Some(node) = self.nodes.borrow().get(&host).cloned() else { return };
+        if !self.may_lose_one() {
+            return;
+        }
+        self.lose(host, lasts);
+        let newcomers = Rc::clone(&self.newcomers);
+        actix_rt::spawn(async move {
+            if !matches!(timeout(LEAVE_MAX, node.leave(true)).await, Ok(Ok(()))) {
+                newcomers.borrow_mut().remove(&host);
+            }
+        });
+    }
+
+    async fn restart_stopped(&mut self, host: usize) -> anyhow::Result<()> {
+        self.hosts[host - 1].disk.set_full(false);
+        self.start(host).await?;
+        // Consensus may have stopped on it, as it must; whoever runs the node starts it anew.
+        let stopped = self.hosts[host - 1].node().and_then(Node::raft);
+        if stopped.is_some_and(|raft| raft.metrics().failed.is_some()) {
+            self.stop(host).await?;
+            self.start(host).await?;
+        }
+        Ok(())
+    }
+
+    /// Break and mend until the time is over; then mend what is left.
+    ///
+    /// # Errors
+    /// If a node does not start or stop as it must.
+    pub async fn live_through(
+        &mut self,
+        disasters: &[Disaster],
+        formed: Instant,
+        broken: &Cell<bool>,
+    ) -> anyhow::Result<()> {
+        let until = formed + self.options.chaos;
+        let mut mends: BTreeMap<(Instant, u64), Fault> = BTreeMap::new();
+        let mut ahead = disasters.iter().zip(1u64..).peekable();
+        self.calm_since.set(Some(Instant::now()));
+        while !broken.get() {
+            let next_at = ahead.peek().map(|(disaster, _)| formed + disaster.at);
+            let mend_at = mends.keys().next().map(|(at, _)| *at);
+            let at = [next_at, mend_at, Some(until)].into_iter().flatten().min().unwrap_or(until);
+            sleep_until(at).await;
+            if at == until {
+                break;
+            }
+            if mend_at == Some(at) {
+                if let Some(((_, id), fault)) = mends.pop_first() {
+                    self.mend(&fault).await?;
+                    self.trace.event(What::Mended { id });
+                }
+                if mends.is_empty() {
+                    self.calm_since.set(Some(Instant::now()));
+                }
+            } else if let Some((disaster, id)) = ahead.next() {
+                self.calm_since.set(None);
+                let (text, hosts) = (format!("{:?}", disaster.fault), disaster.fault.hosts());
+                self.trace.event(What::Fault { id, text, hosts });
+                self.break_(disaster).await?;
+                mends.insert((Instant::now() + disaster.lasts, id), disaster.fault.clone());
+            }
+        }
+        for ((_, id), fault) in mends {
+            self.mend(&fault).await?;
+            self.trace.event(What::Mended { id });
+        }
+        for number in 1..=self.options.hosts {
+            self.start(number).await?;
+        }
+        self.hosts.iter().for_each(|host| host.engine.set_mishaps(Mishaps::default()));
+        self.calm_since.set(Some(Instant::now()));
+        Ok(())
+    }
+
+    /// Every node stops in order, and nothing of it is left.
+    ///
+    /// # Errors
+    /// If something is.
+    pub async fn end(&mut self) -> anyhow::Result<()> {
+        self.nodes.borrow_mut().clear();
+        for host in &mut self.hosts {
+            host.stop().await?;
+            if host.node().is_some() {
+                bail!("h{} is still there", host.number);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a node joins through a host's manager.
+#[must_use]
+pub fn joining(through: usize, token: &str) -> JoinOptions {
+    JoinOptions {
+        remotes: vec![address(through).to_string()],
+        token: token.to_owned(),
+        advertise: None,
+        availability: Availability::Active,
+    }
+}
