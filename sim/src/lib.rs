@@ -3,6 +3,7 @@
 
 pub mod containers;
 pub mod disk;
+pub mod event;
 pub mod faults;
 pub mod hooks;
 pub mod host;
