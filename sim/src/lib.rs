@@ -10,6 +10,7 @@ pub mod host;
 pub mod judges;
 pub mod options;
 pub mod person;
+pub mod picture;
 pub mod run;
 pub mod trace;
 pub mod udp;
