@@ -1,109 +1,128 @@
-//! What happens in a run, as data: for the picture, for comparisons, for people.
+//! What happened in a run, as things a person has words for: hosts, messages, faults, containers, questions.
 
 use serde::{Deserialize, Serialize};
 
 /// Something that happened, at a virtual time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Virtual microseconds since the start of the run.
+    /// Virtual microseconds since the run began.
     pub at_us: u64,
-    /// What.
-    #[serde(flatten)]
+    /// What it was.
     pub what: What,
 }
 
-/// What can happen.
+/// What happened. Hosts are numbered as in the run, from 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum What {
-    /// A process has started.
+    /// A host's process started.
     Up {
-        /// Its host.
+        /// The host.
         host: usize,
     },
-    /// A process is gone.
+    /// A host's process is gone.
     Down {
-        /// Its host.
+        /// The host.
         host: usize,
-        /// Killed, or stopped in order.
+        /// At once; otherwise it was asked to stop.
         killed: bool,
     },
-    /// A process stands still, or goes on.
+    /// A host's process stands still, or goes on.
     Held {
-        /// Its host.
+        /// The host.
         host: usize,
-        /// Which of both.
+        /// It stands still.
         held: bool,
     },
-    /// A message, or a packet.
+    /// A message from one host to another.
     Message {
-        /// Sender.
+        /// Who sent it.
         from: usize,
-        /// Receiver.
+        /// Whom it is for.
         to: usize,
-        /// What it is.
+        /// Its kind, or `packet` where every packet is told.
         label: String,
-        /// Its length.
+        /// Its size.
         bytes: usize,
-        /// When it arrived; none if it was lost.
+        /// When it arrived; `None` if it was lost.
         arrived_us: Option<u64>,
     },
-    /// Something breaks.
+    /// A fault began.
     Fault {
-        /// Names it and its end.
+        /// Names the fault until it is mended.
         id: u64,
-        /// In words.
+        /// What broke.
         text: String,
-        /// Whom it touches; nobody named: all.
+        /// The hosts that it touches; none for all of them.
         hosts: Vec<usize>,
     },
-    /// It is mended.
+    /// A fault is mended.
     Mended {
-        /// As when it began.
+        /// As the fault was named.
         id: u64,
     },
-    /// A manager leads.
+    /// A host leads.
     Leads {
-        /// Its host.
+        /// The host.
         host: usize,
-        /// In this term.
+        /// In which term.
         term: u64,
     },
-    /// A manager leads no more.
+    /// A host leads no longer.
     Follows {
-        /// Its host.
+        /// The host.
         host: usize,
     },
-    /// A container goes a step.
+    /// A container got on.
     Task {
-        /// Its host.
+        /// Where it is.
         host: usize,
-        /// Its task.
+        /// The task it runs for.
         task: String,
-        /// prepared, started, exited, stopped or removed.
+        /// `prepared`, `started`, `exited`, `stopped` or `removed`.
         step: String,
     },
-    /// A person asks for something.
+    /// The person asked for something.
     Person {
-        /// Through this host's manager.
+        /// Through which host.
         host: usize,
-        /// What.
+        /// What was asked.
         text: String,
-        /// done, refused or unknown.
+        /// `done`, `refused` or `unknown`.
         answer: String,
     },
-    /// A judge's word.
+    /// A judge says that a promise was broken.
     Broken {
         /// Which judge.
         judge: String,
-        /// What is broken.
+        /// What was broken.
         text: String,
     },
     /// Anything else.
     Note {
-        /// Where, if somewhere.
+        /// Where, if at one host.
         host: Option<usize>,
         /// What.
         text: String,
     },
+}
+
+impl What {
+    /// The hosts it names.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<usize> {
+        match self {
+            Self::Message { from, to, .. } => vec![*from, *to],
+            Self::Fault { hosts, .. } => hosts.clone(),
+            Self::Note { host, .. } => host.iter().copied().collect(),
+            Self::Mended { .. } | Self::Broken { .. } => Vec::new(),
+            Self::Up { host }
+            | Self::Down { host, .. }
+            | Self::Held { host, .. }
+            | Self::Leads { host, .. }
+            | Self::Follows { host }
+            | Self::Task { host, .. }
+            | Self::Person { host, .. } => vec![*host],
+        }
+    }
 }

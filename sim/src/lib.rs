@@ -15,6 +15,7 @@ pub mod options;
 pub mod people;
 pub mod person;
 pub mod plan;
+pub mod picture;
 pub mod run;
 pub mod trace;
 pub mod udp;

@@ -335,9 +335,11 @@ impl World {
             return;
         }
         self.lose(host, lasts);
-        let newcomers = Rc::clone(&self.newcomers);
+        let (newcomers, trace) = (Rc::clone(&self.newcomers), self.trace.clone());
         actix_rt::spawn(async move {
-            if !matches!(timeout(LEAVE_MAX, node.leave(true)).await, Ok(Ok(()))) {
+            let left = timeout(LEAVE_MAX, node.leave(true)).await;
+            trace.note(Some(host), format!("leaves: {left:?}"));
+            if !matches!(left, Ok(Ok(()))) {
                 newcomers.borrow_mut().remove(&host);
             }
         });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use shoal_actors::api::NodeApi as _;
 use shoal_actors::raft::RaftHandle;
 use shoal_core::check::converged;
 use shoal_core::model::{NodeState, Role, TaskState};
@@ -25,7 +26,12 @@ pub fn healed(hosts: &[Host]) -> Option<String> {
         .collect();
     let serving: BTreeSet<String> = rafts.iter().map(|(number, _)| format!("h{number}")).collect();
     if managers != serving {
-        return Some(format!("{managers:?} are managers, {serving:?} serve as such"));
+        let words = hosts.iter().filter_map(|host| {
+            let local = host.node()?.local();
+            Some(format!("h{}: {:?} {}", host.number, local.state, local.error))
+        });
+        let words: Vec<_> = words.collect();
+        return Some(format!("{managers:?} are managers, {serving:?} serve as such; {}", words.join(", ")));
     }
     if !rafts.iter().any(|(_, raft)| raft.leadership().borrow().is_me) {
         return Some("nobody leads".into());

@@ -244,6 +244,9 @@ pub(crate) struct Show {
     /// Virtual seconds before the failure, or before the end.
     #[arg(long, default_value_t = 20)]
     pub(crate) before: u64,
+    /// Begin at this virtual second, wherever the failure is.
+    #[arg(long, value_name = "SECOND")]
+    pub(crate) from: Option<u64>,
     /// Virtual seconds after it.
     #[arg(long, default_value_t = 2)]
     pub(crate) after: u64,

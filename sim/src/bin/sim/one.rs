@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use shoal_sim::event::{Event, What};
+use shoal_sim::event::Event;
+use shoal_sim::picture::{self, Window};
 use shoal_sim::plan::Plan;
 use shoal_sim::run::{Report, Verdict};
 use shoal_sim::trace::Trace;
@@ -153,9 +154,25 @@ pub(crate) fn show(words: &cli::Show) -> anyhow::Result<ExitCode> {
     shoal_core::put_back::set(words.source.kind.put_back);
     let plan = words.source.plan()?;
     let (outcome, events) = live(&plan, true)?;
-    let broken_at =
-        events.iter().find(|event| matches!(event.what, What::Broken { .. })).map(|event| event.at_us);
+    let (before, after) = (Duration::from_secs(words.before), Duration::from_secs(words.after));
+    // What never healed is told at the end; what is of interest is what had happened when things broke.
+    let broken_at = match outcome.code {
+        SICK => Some(events.last().map_or(0, |event| event.at_us)),
+        _ => None,
+    };
+    let window = words.from.map_or_else(
+        || Window::around(&events, broken_at, before, after),
+        |from| Window { from_us: from * 1_000_000, to_us: (from + words.before + words.after) * 1_000_000 },
+    );
+    let mut options = serde_json::to_value(&plan.options)?;
+    if let Some(options) = options.as_object_mut() {
+        options.insert("command".into(), words.source.again().into());
+    }
+    let title = format!("seed {}: {}", outcome.seed, outcome.word());
+    std::fs::write(&words.output, picture::draw(&title, &options, plan.options.hosts, &events, window))
+        .with_context(|| words.output.display().to_string())?;
     println!("{}", outcome.line());
-    let _ = (broken_at, events);
-    anyhow::bail!("drawing is not there yet: {}", words.output.display())
+    outcome.found.iter().take(5).for_each(|what| println!("  {what}"));
+    println!("drawn: {}", words.output.display());
+    Ok(ExitCode::SUCCESS)
 }
