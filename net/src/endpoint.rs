@@ -302,7 +302,7 @@ impl Endpoint {
     /// they are; laying down closes them all.
     pub fn set_credentials(&self, credentials: Option<Arc<Credentials>>) {
         let inner = &self.0;
-        if let Some(Err(error)) = credentials.as_ref().map(|c| inner.carrier.set_server(c)) {
+        if let Err(error) = inner.carrier.set_server(credentials.as_ref()) {
             tracing::error!(%error, "the certificate cannot be used");
         }
         let left = credentials.is_none();

@@ -150,11 +150,11 @@ pub trait Carrier: Send + Sync + 'static {
     /// # Errors
     /// If the system does not say.
     fn local_addr(&self) -> io::Result<SocketAddr>;
-    /// Accept lines with this certificate from now on.
+    /// Accept lines with this certificate from now on, or none at all.
     ///
     /// # Errors
     /// If it cannot be used.
-    fn set_server(&self, credentials: &Arc<Credentials>) -> Result<(), String>;
+    fn set_server(&self, credentials: Option<&Arc<Credentials>>) -> Result<(), String>;
     /// The next line that somebody asks for; none once the carrier is closed.
     fn accept(&self) -> BoxFuture<'_, Option<Arriving>>;
     /// Open a line. The caller bounds the time.

@@ -119,7 +119,11 @@ impl Carrier for Quic {
         self.endpoint.local_addr()
     }
 
-    fn set_server(&self, credentials: &Arc<Credentials>) -> Result<(), String> {
+    fn set_server(&self, credentials: Option<&Arc<Credentials>>) -> Result<(), String> {
+        let Some(credentials) = credentials else {
+            self.endpoint.set_server_config(None);
+            return Ok(());
+        };
         let crypto = tls::server(credentials, &self.clock).map_err(|error| error.to_string())?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(transport(SERVER_IDLE_TIMEOUT, None));

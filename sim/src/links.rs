@@ -663,10 +663,10 @@ impl Carrier for LinkCarrier {
         Ok(self.addr)
     }
 
-    fn set_server(&self, credentials: &Arc<Credentials>) -> Result<(), String> {
+    fn set_server(&self, credentials: Option<&Arc<Credentials>>) -> Result<(), String> {
         self.links.with(|state| {
             if let Some(port) = self.port(state) {
-                port.credentials = Some(Arc::clone(credentials));
+                port.credentials = credentials.cloned();
             }
         });
         Ok(())

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use shoal_actors::node::Node;
+use shoal_core::model::Availability;
 use tokio::time::{Instant, sleep};
 
 use crate::containers::Engine;
@@ -180,6 +181,12 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
     Ok(Report { verdict, figures })
 }
 
+fn all_active(world: &World) -> bool {
+    let newest = world.hosts.iter().filter_map(|host| Some(Node::raft(host.node()?)?.state()));
+    let newest = newest.max_by_key(|state| state.applied());
+    newest.is_some_and(|state| state.nodes().all(|node| node.spec.availability == Availability::Active))
+}
+
 /// Wait until all is well, and see whether every promise was kept.
 async fn heal(person: &Person, world: &World, broken: &Cell<bool>) -> Verdict {
     let give_up = Instant::now() + world.options.heal;
@@ -210,7 +217,11 @@ async fn heal(person: &Person, world: &World, broken: &Cell<bool>) -> Verdict {
                     let lies = lies.unwrap_or_default();
                     return if lies.is_empty() { Verdict::Kept } else { Verdict::Broken(lies) };
                 }
-                Some(what) => ails = what,
+                Some(what) => {
+                    ails = what;
+                    // Asked of a manager that had not heard of the last changes, the nodes may seem active and not be.
+                    active = all_active(&world);
+                }
             }
         }
         sleep(LOOK_HEALED_EVERY).await;

@@ -334,13 +334,19 @@ impl World {
         if !self.may_lose_one() {
             return;
         }
-        self.lose(host, lasts);
+        // Not before it has left.
+        self.lose(host, LEAVE_MAX * 2);
         let (newcomers, trace) = (Rc::clone(&self.newcomers), self.trace.clone());
         actix_rt::spawn(async move {
             let left = timeout(LEAVE_MAX, node.leave(true)).await;
             trace.note(Some(host), format!("leaves: {left:?}"));
-            if !matches!(left, Ok(Ok(()))) {
-                newcomers.borrow_mut().remove(&host);
+            match left {
+                Ok(Ok(())) => {
+                    if let Some(newcomer) = newcomers.borrow_mut().get_mut(&host) {
+                        newcomer.from = Instant::now() + lasts;
+                    }
+                }
+                _ => drop(newcomers.borrow_mut().remove(&host)),
             }
         });
     }

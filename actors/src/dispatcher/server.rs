@@ -294,11 +294,11 @@ impl DispatcherActor {
             if wanted == NodeState::Down && leading.sessions.remove(&node).is_some() {
                 self.parts.metrics.sessions.set(leading.sessions.len() as i64);
             }
-            if known.status.state != wanted {
+            let news = leading.set_state(node, known.status.state, wanted, &reason, now);
+            if news && known.status.state != wanted {
                 tracing::warn!(%node, name = known.name(), ?wanted, reason, "node is not heard");
                 self.parts.metrics.declared_down.inc();
             }
-            leading.set_state(node, known.status.state, wanted, &reason, now);
         }
         self.flush(ctx);
         let generation = leading_generation(self);
@@ -343,13 +343,22 @@ impl Leading {
         }
     }
 
-    fn set_state(&mut self, node: NodeId, known: NodeState, wanted: NodeState, message: &str, at: Timestamp) {
+    /// Write down what a node is, unless that is on its way already. Returns whether it is news.
+    fn set_state(
+        &mut self,
+        node: NodeId,
+        known: NodeState,
+        wanted: NodeState,
+        message: &str,
+        at: Timestamp,
+    ) -> bool {
         if self.stated.get(&node).copied().unwrap_or(known) == wanted {
-            return;
+            return false;
         }
         self.stated.insert(node, wanted);
         let status = NodeStatus { state: wanted, message: message.to_owned(), since: at };
         self.waiting.node_writes.entry(node).or_default().push(Write::NodeStatus(node, status));
+        true
     }
 
     fn gather_evidence(&mut self, state: &State) {

@@ -377,8 +377,8 @@ impl Member {
         self.scope.abort();
     }
 
-    /// Wait until the tasks (already told to go) have stopped, then stop.
-    pub(super) async fn stop_after_tasks(&self) {
+    /// Wait until the tasks (already told to go) have stopped.
+    pub(super) async fn tasks_gone(&self) {
         let idle = async {
             while self.runner.stats().tasks > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -387,7 +387,6 @@ impl Member {
         if tokio::time::timeout(TASKS_STOP_MAX, idle).await.is_err() {
             tracing::warn!("some tasks did not stop in time");
         }
-        self.stop().await;
     }
 }
 

@@ -38,6 +38,8 @@ use crate::identity::{JoinError, Joining};
 use crate::metric_definitions::Metrics;
 use crate::raft::{Disk, ProposeError, RaftActor, RaftConfig, RaftHandle, Start};
 use crate::task_runner::{Limits, TaskStore};
+use tokio::sync::watch;
+
 use files::{Files, Saved};
 use home::Home;
 use manager::{Manager, ManagerParts};
@@ -114,6 +116,8 @@ struct Inner {
     router: Arc<Router>,
     metrics: Arc<Metrics>,
     rng: Mutex<ChaCha12Rng>,
+    /// Whether the node is to stop: nothing waits long any more.
+    stopping: watch::Sender<bool>,
     /// Held while the node's membership changes.
     lifecycle: tokio::sync::Mutex<()>,
     status: Mutex<(LocalState, String)>,
@@ -158,6 +162,7 @@ impl Node {
             router,
             metrics: Arc::new(Metrics::default()),
             rng: Mutex::new(ChaCha12Rng::seed_from_u64(config.seed)),
+            stopping: watch::channel(false).0,
             lifecycle: tokio::sync::Mutex::new(()),
             status: Mutex::default(),
             member: Mutex::default(),
@@ -193,6 +198,7 @@ impl Node {
 
     /// Stop everything but the containers.
     pub async fn stop(&self) {
+        self.0.stopping.send_replace(true);
         let _guard = self.0.lifecycle.lock().await;
         if let Some(member) = self.take_member() {
             member.stop().await;
@@ -391,7 +397,8 @@ impl Node {
             if let Err(error) = self.0.data.save(&saved) {
                 tracing::error!(%error, "cannot save the node's state");
             }
-            member.stop_after_tasks().await;
+            member.tasks_gone().await;
+            member.stop().await;
         }
         self.0.endpoint.set_credentials(None);
         self.set_status(LocalState::Error, why);
@@ -510,7 +517,7 @@ impl Node {
             member.stop().await;
         }
         self.0.endpoint.set_credentials(None);
-        if let Err(error) = self.0.data.wipe() {
+        if let Err(error) = self.wipe_raft().await.and_then(|()| self.0.data.wipe()) {
             tracing::error!(%error, "cannot clean the data folder");
         }
         self.set_status(LocalState::Inactive, "");
@@ -651,17 +658,31 @@ impl Node {
             return Err(ApiError::NotInCluster);
         }
         if let Some(manager) = self.manager() {
-            self.may_leave(&manager, force).await?;
+            tokio::select! {
+                biased;
+                () = self.to_stop() => return Err(ApiError::Internal("the node is stopping".into())),
+                may = self.may_leave(&manager, force) => may?,
+            }
         }
         if let Some(member) = self.take_member() {
             let _ = member.runner.set_complete(Vec::new()).await;
-            member.stop_after_tasks().await;
+            tokio::select! {
+                biased;
+                () = self.to_stop() => {}
+                () = member.tasks_gone() => {}
+            }
+            member.stop().await;
         }
         self.0.endpoint.set_credentials(None);
         self.wipe_raft().await.map_err(internal)?;
         self.0.data.wipe().map_err(internal)?;
         self.set_status(LocalState::Inactive, "");
         Ok(())
+    }
+
+    /// Wait until the node is to stop.
+    async fn to_stop(&self) {
+        let _ = self.0.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
     /// Follow a new role, or the end of the membership, in a task of its own: it may end the one that asks.
