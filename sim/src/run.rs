@@ -181,6 +181,24 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
     Ok(Report { verdict, figures })
 }
 
+/// The members as the newest state has them.
+fn members(world: &World) -> String {
+    let newest = world.hosts.iter().filter_map(|host| Some(Node::raft(host.node()?)?.state()));
+    let Some(state) = newest.max_by_key(|state| state.applied()) else { return "no manager serves".into() };
+    let words = state.nodes().map(|node| {
+        let seat = if node.manager.is_some() { " with a seat" } else { "" };
+        format!(
+            "{} {} {}{seat} {:?} ({})",
+            node.hostname(),
+            node.id,
+            node.spec.role,
+            node.status.state,
+            node.status.message
+        )
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
 fn all_active(world: &World) -> bool {
     let newest = world.hosts.iter().filter_map(|host| Some(Node::raft(host.node()?)?.state()));
     let newest = newest.max_by_key(|state| state.applied());
@@ -194,7 +212,7 @@ async fn heal(person: &Person, world: &World, broken: &Cell<bool>) -> Verdict {
     let mut ails = "the nodes are not active".to_owned();
     while Instant::now() < give_up && !broken.get() {
         if !world.newcomers.borrow().is_empty() {
-            ails = format!("{:?} have not joined again", world.newcomers.borrow().keys());
+            ails = format!("{:?} have not joined again; {}", world.newcomers.borrow().keys(), members(world));
             active = false;
         } else if !active {
             if let Some(node) = any_manager(&world.nodes, person.number()) {

@@ -41,6 +41,8 @@ impl DetectorConfig {
 /// What the other two witnesses say of a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Evidence {
+    /// Gossip knows of it, dead or alive.
+    pub known: bool,
     /// The leader's own gossip heard of it lately.
     pub gossip_alive: bool,
     /// Live peers that do not suspect it.
@@ -233,9 +235,9 @@ impl Watched {
             // Only its own word brings it back: what gossip hears of it now and then must not make it flap.
             return Some((Verdict::Down, "it has not been back since it fell silent".into()));
         }
-        let Evidence { gossip_alive, peers_hearing, peers_asked } = evidence;
+        let Evidence { gossip_alive, peers_hearing, peers_asked, .. } = evidence;
         // A new leader's patience is for nodes on their way, not for those that all peers have given up.
-        let given_up = self.evidence.is_some() && !evidence.is_heard() && peers_asked > 0;
+        let given_up = evidence.known && !evidence.is_heard() && peers_asked > 0;
         let silence = if given_up { silence } else { silence.saturating_sub(self.grace) };
         if silence < config.silence {
             return None;

@@ -106,13 +106,16 @@ impl Witnesses {
     /// What gossip and the peers say of a node.
     #[must_use]
     pub fn evidence(&self, node: NodeId) -> Evidence {
+        let known = self.known.contains_key(&node);
         let alive = self.known.get(&node).is_some_and(|view| view.alive);
         let itself = u32::from(alive && node != self.me);
         let peers_asked = self.peers.saturating_sub(itself);
         let suspecting = self.suspected_by.get(&node).copied().unwrap_or_default();
         Evidence {
+            known,
             gossip_alive: alive || node == self.me,
-            peers_hearing: peers_asked.saturating_sub(suspecting),
+            // Nobody suspects whom nobody knows: all may have been started anew since it was last there.
+            peers_hearing: if known { peers_asked.saturating_sub(suspecting) } else { 0 },
             peers_asked,
         }
     }
@@ -157,9 +160,20 @@ mod tests {
         ];
         let witnesses = Witnesses::new(id(1), views);
         let evidence = |number| witnesses.evidence(id(number));
-        assert_eq!(evidence(2), Evidence { gossip_alive: false, peers_hearing: 1, peers_asked: 2 });
-        assert_eq!(evidence(3), Evidence { gossip_alive: true, peers_hearing: 1, peers_asked: 1 });
+        assert_eq!(
+            evidence(2),
+            Evidence { known: true, gossip_alive: false, peers_hearing: 1, peers_asked: 2 }
+        );
+        assert_eq!(
+            evidence(3),
+            Evidence { known: true, gossip_alive: true, peers_hearing: 1, peers_asked: 1 }
+        );
         assert!(evidence(1).gossip_alive);
+        // All were started anew since this one was there: that nobody suspects it means nothing.
+        assert_eq!(
+            evidence(9),
+            Evidence { known: false, gossip_alive: false, peers_hearing: 0, peers_asked: 2 }
+        );
     }
 
     #[test]
@@ -180,7 +194,7 @@ mod tests {
     fn a_restarted_node_is_judged_by_its_newest_incarnation() {
         let views = [view(2, 5, true, &[]), view(2, 4, false, &[]), view(3, 1, true, &[(2, 4)])];
         let evidence = Witnesses::new(id(1), views).evidence(id(2));
-        assert_eq!(evidence, Evidence { gossip_alive: true, peers_hearing: 1, peers_asked: 1 });
+        assert_eq!(evidence, Evidence { known: true, gossip_alive: true, peers_hearing: 1, peers_asked: 1 });
     }
 
     proptest! {

@@ -40,7 +40,7 @@ fn verdict(detector: &mut Detector, ms: u64) -> Option<Verdict> {
 fn a_node_heard_by_nobody_is_down_within_two_seconds() {
     let mut detector = detector();
     others_live(&mut detector, 1_500);
-    let evidence = Evidence { gossip_alive: false, peers_hearing: 0, peers_asked: 1 };
+    let evidence = Evidence { known: true, gossip_alive: false, peers_hearing: 0, peers_asked: 1 };
     detector.evidence(NODE, evidence);
     assert_eq!(verdict(&mut detector, 800), Some(Verdict::Up));
     assert_eq!(verdict(&mut detector, 1_000), Some(Verdict::Down));
@@ -51,11 +51,25 @@ fn a_node_that_others_hear_is_only_unreachable() {
     let mut detector = detector();
     for (evidence, ms) in [
         (Evidence { gossip_alive: true, ..Evidence::default() }, 5_000),
-        (Evidence { gossip_alive: false, peers_hearing: 1, peers_asked: 1 }, 60_000),
+        (Evidence { known: true, gossip_alive: false, peers_hearing: 1, peers_asked: 1 }, 60_000),
     ] {
         others_live(&mut detector, ms);
         detector.evidence(NODE, evidence);
         assert_eq!(verdict(&mut detector, ms), Some(Verdict::Unreachable));
+    }
+}
+
+#[test]
+fn a_new_leader_waits_for_a_node_that_gossip_does_not_know_and_then_no_longer() {
+    let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300)));
+    for id in 1..=3 {
+        detector.expect(NodeId::from_u128(id), at(0));
+    }
+    let stranger = Evidence { peers_asked: 1, ..Evidence::default() };
+    for (ms, expected) in [(1_000, None), (2_000, None), (2_800, Some(Verdict::Down))] {
+        others_live(&mut detector, ms);
+        detector.evidence(NODE, stranger);
+        assert_eq!(verdict(&mut detector, ms), expected, "after {ms} ms");
     }
 }
 
@@ -111,9 +125,9 @@ fn a_new_leader_has_no_patience_for_whom_all_peers_gave_up() {
         detector.expect(NodeId::from_u128(id), at(0));
     }
     others_live(&mut detector, 900);
-    detector.evidence(NODE, Evidence { gossip_alive: false, peers_hearing: 1, peers_asked: 1 });
+    detector.evidence(NODE, Evidence { known: true, gossip_alive: false, peers_hearing: 1, peers_asked: 1 });
     assert_eq!(verdict(&mut detector, 1_000), None);
-    detector.evidence(NODE, Evidence { gossip_alive: false, peers_hearing: 0, peers_asked: 1 });
+    detector.evidence(NODE, Evidence { known: true, gossip_alive: false, peers_hearing: 0, peers_asked: 1 });
     assert_eq!(verdict(&mut detector, 1_000), Some(Verdict::Down));
 }
 
@@ -134,7 +148,7 @@ fn a_node_that_is_down_comes_back_by_its_own_word_only() {
     let mut detector = detector();
     others_live(&mut detector, 1_000);
     assert_eq!(verdict(&mut detector, 1_000), Some(Verdict::Down));
-    detector.evidence(NODE, Evidence { gossip_alive: true, peers_hearing: 1, peers_asked: 1 });
+    detector.evidence(NODE, Evidence { known: true, gossip_alive: true, peers_hearing: 1, peers_asked: 1 });
     assert_eq!(verdict(&mut detector, 1_100), Some(Verdict::Down));
     detector.heard(NODE, at(1_200));
     assert_eq!(verdict(&mut detector, 1_200), Some(Verdict::Up));
@@ -181,7 +195,7 @@ fn a_new_leader_does_not_wait_for_a_node_that_all_call_dead() {
     detector.expect(NODE, at(0));
     detector.expect(NodeId::from_u128(3), at(0));
     others_live(&mut detector, 950);
-    detector.evidence(NODE, Evidence { gossip_alive: false, peers_hearing: 0, peers_asked: 1 });
+    detector.evidence(NODE, Evidence { known: true, gossip_alive: false, peers_hearing: 0, peers_asked: 1 });
     assert_eq!(verdict(&mut detector, 950), Some(Verdict::Down));
 }
 
@@ -209,7 +223,7 @@ proptest! {
             }
             others_live(&mut detector, ms);
             // Alive in truth, so gossip's view of it is alive too.
-            detector.evidence(NODE, Evidence { gossip_alive: true, peers_hearing: 1, peers_asked: 1 });
+            detector.evidence(NODE, Evidence { known: true, gossip_alive: true, peers_hearing: 1, peers_asked: 1 });
             prop_assert_ne!(verdict(&mut detector, ms), Some(Verdict::Down));
         }
     }
@@ -219,7 +233,7 @@ proptest! {
         let mut detector = detector();
         detector.heard(NODE, at(heard));
         others_live(&mut detector, now);
-        detector.evidence(NODE, Evidence { gossip_alive: alive, peers_hearing: hearing, peers_asked: 3 });
+        detector.evidence(NODE, Evidence { known: true, gossip_alive: alive, peers_hearing: hearing, peers_asked: 3 });
         if alive || hearing > 0 {
             prop_assert_ne!(verdict(&mut detector, now), Some(Verdict::Down));
         } else if now > heard + 1_000 {
