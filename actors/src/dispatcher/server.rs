@@ -448,8 +448,10 @@ impl Handler<Committed> for DispatcherActor {
     type Result = ();
 
     fn handle(&mut self, committed: Committed, ctx: &mut Context<Self>) {
-        let Some(leading) = &self.leading else { return };
+        let now = self.now();
+        let Some(leading) = &mut self.leading else { return };
         let state = self.parts.raft.state();
+        let mut newborn = Vec::new();
         let mut tasks_of: BTreeSet<NodeId> = BTreeSet::new();
         let mut changed: BTreeSet<NodeId> = BTreeSet::new();
         let mut cluster = false;
@@ -468,6 +470,9 @@ impl Handler<Committed> for DispatcherActor {
                         }
                         ObjectId::Node(id) => {
                             cluster = true;
+                            if event.kind == EventKind::Created {
+                                newborn.push(id);
+                            }
                             if event.kind != EventKind::StatusChanged {
                                 changed.insert(id);
                             }
@@ -477,6 +482,7 @@ impl Handler<Committed> for DispatcherActor {
                 }
             }
         }
+        newborn.into_iter().for_each(|node| leading.detector.expect_newborn(node, now));
         if cluster {
             self.tell_news(&state, &changed);
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use shoal_core::model::{Cluster, Node, NodeId, NodeSpec, NodeState, NodeStatus, Role};
+use shoal_core::model::{Cluster, Node, NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus, Role};
 use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
 use shoal_net::Caller;
 use shoal_net::ca::{self, CertificateAuthority};
@@ -69,6 +69,12 @@ impl Authority {
             spec: NodeSpec { role, availability: request.availability, ..NodeSpec::default() },
             status: NodeStatus { state: NodeState::Unknown, message: "joined".into(), since: now },
             role,
+            // So that people can tell what it is even if it is never heard of.
+            description: Some(NodeDescription {
+                hostname: request.hostname.clone(),
+                addr: request.addr.clone(),
+                ..NodeDescription::default()
+            }),
             ..Node::default()
         };
         let command = Command {
@@ -82,7 +88,8 @@ impl Authority {
             // The answer to an earlier attempt was lost: the same node, never heard of since.
             Err(ProposeError::Refused(ApplyError::Exists(_))) => {
                 let state = self.raft.state();
-                let fresh = state.node(id).is_some_and(|n| n.description.is_none() && n.role == role);
+                let unheard = |n: &Node| n.status.state == NodeState::Unknown && n.role == role;
+                let fresh = state.node(id).is_some_and(|n| unheard(n));
                 if fresh { Ok(()) } else { Err(JoinRefusal::Taken(id)) }
             }
             Err(ProposeError::Refused(ApplyError::NodeRemoved(id))) => Err(JoinRefusal::Removed(id)),

@@ -254,6 +254,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
             Expect::Revision(ObjectId::Task(TaskId::from_u128(5)), 8),
             Expect::Exists(ObjectId::Cluster),
             Expect::Placeable(node(2), 9),
+            Expect::Role(node(2), Role::Manager),
         ],
         ..Command::default()
     };

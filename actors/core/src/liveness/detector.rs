@@ -14,6 +14,8 @@ pub struct DetectorConfig {
     pub unreachable: Duration,
     /// A new leader waits so long for a node's session.
     pub grace: Duration,
+    /// A node that has just joined has so long to open its first session.
+    pub newborn: Duration,
     /// A session without a word for so long is overdue: if all are at once, the leader may be cut off.
     pub overdue: Duration,
     /// If nobody at all is heard, it is the leader who is cut off, for so long at least.
@@ -31,6 +33,7 @@ impl DetectorConfig {
             silence,
             unreachable: silence * 2,
             grace: silence * 2,
+            newborn: Duration::from_secs(10),
             overdue: silence / 2,
             alone: Duration::from_secs(10),
             starved: Duration::from_millis(250),
@@ -110,6 +113,12 @@ impl Detector {
     /// A node should open its session: it has a new leader's grace to do so.
     pub fn expect(&mut self, node: NodeId, now: Timestamp) {
         let grace = self.config.grace;
+        self.nodes.entry(node).or_insert_with(|| Watched { heard: now, grace, evidence: None, down: false });
+    }
+
+    /// A node has joined, and should open its first session soon.
+    pub fn expect_newborn(&mut self, node: NodeId, now: Timestamp) {
+        let grace = self.config.newborn;
         self.nodes.entry(node).or_insert_with(|| Watched { heard: now, grace, evidence: None, down: false });
     }
 

@@ -157,11 +157,13 @@ impl Scheduler {
             slots.sort_unstable_by_key(|slot| self.table.node(*slot).map(|node| node.id));
             slots.dedup();
             // What the user says of a node must not have changed meanwhile, nor must it have gone down: a paused node
-            // takes no task, and one that is lost least of all.
+            // takes no task, and one that is lost least of all. Nor must it have another role, which constraints may name.
             step.expects = slots
                 .into_iter()
                 .filter_map(|slot| self.table.node(slot))
-                .map(|node| Expect::Placeable(node.id, node.meta.spec_version))
+                .flat_map(|node| {
+                    [Expect::Placeable(node.id, node.meta.spec_version), Expect::Role(node.id, node.role)]
+                })
                 .collect();
             plan.steps.push(step);
         }

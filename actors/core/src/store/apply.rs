@@ -111,6 +111,10 @@ impl State {
                 let is_ready = self.nodes.get(node).is_some_and(|node| node.status.state == NodeState::Ready);
                 if is_ready { Ok(()) } else { Err(ApplyError::OutOfSequence(object)) }
             }
+            Expect::Role(node, role) => {
+                let has = self.nodes.get(node).is_some_and(|node| node.role == *role);
+                if has { Ok(()) } else { Err(ApplyError::OutOfSequence(ObjectId::Node(*node))) }
+            }
         }
     }
 }

@@ -35,6 +35,8 @@ pub enum Expect {
     Absent(ObjectId),
     /// The node's specification still has this version, and the node is ready: what is placed on it may be.
     Placeable(NodeId, u64),
+    /// The node's certificate still carries this role.
+    Role(NodeId, Role),
 }
 
 /// One change. Each names its object; what the object must be beforehand is said by `Expect`.

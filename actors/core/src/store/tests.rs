@@ -85,6 +85,7 @@ fn nothing_is_placed_on_a_node_that_went_down_or_was_changed_meanwhile() {
     let mut state = with(vec![Write::NodeCreate(node(1))]);
     let id = NodeId::from_u128(1);
     let version = state.node(id).unwrap().meta.spec_version;
+    let role = |role| Command { expects: vec![Expect::Role(id, role)], ..Command::default() };
     let placed = |version| Command { expects: vec![Expect::Placeable(id, version)], ..Command::default() };
     let status = |state| Write::NodeStatus(id, NodeStatus { state, ..NodeStatus::default() });
     let late = Err(ApplyError::OutOfSequence(ObjectId::Node(id)));
@@ -95,8 +96,10 @@ fn nothing_is_placed_on_a_node_that_went_down_or_was_changed_meanwhile() {
     let back = vec![status(NodeState::Ready), Write::NodeSpec(id, NodeSpec::default())];
     state.apply(6, 1, command(back)).unwrap();
     assert_eq!(state.apply(7, 1, placed(version)), late);
-    state.apply(8, 1, command(vec![Write::NodeRemove(id)])).unwrap();
-    assert_eq!(state.apply(9, 1, placed(version)), Err(ApplyError::NotFound(ObjectId::Node(id))));
+    state.apply(8, 1, role(Role::Worker)).unwrap();
+    assert_eq!(state.apply(9, 1, role(Role::Manager)), late);
+    state.apply(10, 1, command(vec![Write::NodeRemove(id)])).unwrap();
+    assert_eq!(state.apply(11, 1, placed(version)), Err(ApplyError::NotFound(ObjectId::Node(id))));
 }
 
 #[test]
