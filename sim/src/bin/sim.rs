@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
+#[cfg(feature = "put-back")]
+use shoal_core::put_back::Bug;
 use shoal_sim::options::{Options, Profile};
 use shoal_sim::run::{Report, Verdict};
 use shoal_sim::trace::Trace;
@@ -44,6 +46,10 @@ enum Verb {
         /// Write every event to this file, a line each.
         #[arg(long, value_name = "FILE")]
         events: Option<PathBuf>,
+        /// Put this bug back.
+        #[cfg(feature = "put-back")]
+        #[arg(long, value_name = "NAME", value_parser = bug)]
+        put_back: Option<Bug>,
         #[command(flatten)]
         kind: Kind,
     },
@@ -77,6 +83,12 @@ fn profile(name: &str) -> Result<Profile, String> {
         .ok_or_else(|| format!("calm, lossy, partitions, crashes or everything is wanted, not {name:?}"))
 }
 
+#[cfg(feature = "put-back")]
+fn bug(name: &str) -> Result<Bug, String> {
+    let names = || Bug::ALL.iter().map(|bug| bug.name()).collect::<Vec<_>>().join(", ");
+    Bug::from_name(name).ok_or_else(|| format!("one of these is wanted, not {name:?}: {}", names()))
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -86,7 +98,13 @@ fn main() -> anyhow::Result<ExitCode> {
         }
     };
     match cli.command {
+        #[cfg(not(feature = "put-back"))]
         Verb::Run { seed, events, kind } => run_one(seed, events, &kind),
+        #[cfg(feature = "put-back")]
+        Verb::Run { seed, events, put_back, kind } => {
+            shoal_core::put_back::set(put_back);
+            run_one(seed, events, &kind)
+        }
         Verb::Check { seeds, first, kind } => check(seeds, first, &kind),
     }
 }
