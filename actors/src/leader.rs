@@ -10,6 +10,7 @@ use rand::RngCore;
 use rand_chacha::ChaCha12Rng;
 use shoal_core::model::Timestamp;
 use shoal_core::plan::{Plan, Step};
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::store::{Command, Event, State};
 use tokio::sync::broadcast;
 
@@ -97,7 +98,7 @@ impl<D: Decider> LeaderActor<D> {
             }));
             return;
         }
-        leading.busy = true;
+        leading.busy = !is_put_back(Bug::DecidesWhileProposing);
         let generation = leading.generation;
         let commands = commands(plan.steps, leading.term, now);
         let raft = self.raft.clone();
@@ -121,7 +122,9 @@ impl<D: Decider> LeaderActor<D> {
         self.metrics.failed();
         ctx.run_later(after, move |actor, ctx| {
             if actor.leading.as_ref().is_some_and(|l| l.generation == generation) {
-                actor.rebuild();
+                if !is_put_back(Bug::RefusalForgotten) {
+                    actor.rebuild();
+                }
                 if let Some(leading) = &mut actor.leading {
                     leading.busy = false;
                 }

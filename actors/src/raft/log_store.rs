@@ -10,6 +10,7 @@ use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{AnyError, RaftLogReader};
 use serde::Serialize;
 use shoal_core::model::NodeId;
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::codec;
 use tokio::time::Instant;
 
@@ -211,7 +212,12 @@ impl LogStore {
         let place = Place { segment: self.segment, offset: self.offset, len: bytes.len() };
         // Should the write fail, or we be dropped in it, something of it may be there: go on elsewhere.
         self.closed = true;
-        self.shared.disk.write(&segment_name(self.segment), self.offset, bytes).await?;
+        let write = self.shared.disk.write(&segment_name(self.segment), self.offset, bytes);
+        if is_put_back(Bug::AckBeforeSync) && kind == Kind::Entries {
+            tokio::spawn(write);
+        } else {
+            write.await?;
+        }
         self.closed = false;
         self.offset += place.len as u64;
         Ok(place)
@@ -340,7 +346,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        let written = self.mark(Kind::Vote, &Marks::Vote(*vote)).await;
+        let written = match is_put_back(Bug::VoteNotPersisted) {
+            true => Ok(()),
+            false => self.mark(Kind::Vote, &Marks::Vote(*vote)).await,
+        };
         written.map_err(|error| StorageIoError::write_vote(AnyError::error(error)))?;
         self.vote = Some(*vote);
         Ok(())
@@ -377,7 +386,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        let written = self.write(Kind::Truncate, log_id.index, &[]).await;
+        let written = match is_put_back(Bug::TruncationNotPersisted) {
+            true => Ok(()),
+            false => self.write(Kind::Truncate, log_id.index, &[]).await.map(|_| ()),
+        };
         written.map_err(|error| StorageIoError::write_logs(AnyError::error(error)))?;
         self.shared.index().truncate(log_id.index);
         Ok(())
