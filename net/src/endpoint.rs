@@ -12,6 +12,7 @@ use quinn::{
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use shoal_core::model::{NodeId, Role};
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::codec::MESSAGE_BYTES_MAX;
 use shoal_wire::v1::Hello;
 use shoal_wire::{Kind, Protocol, codec};
@@ -178,7 +179,8 @@ impl Inner {
     }
 
     pub(crate) fn is_banned(&self, node: NodeId) -> bool {
-        self.banned.read().unwrap_or_else(PoisonError::into_inner).contains(&node)
+        let banned = self.banned.read().unwrap_or_else(PoisonError::into_inner).contains(&node);
+        banned && !is_put_back(Bug::RemovedNotRefused)
     }
 
     fn credentials(&self) -> Option<Arc<Credentials>> {
