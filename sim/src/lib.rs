@@ -10,5 +10,7 @@ pub mod judges;
 pub mod options;
 pub mod person;
 pub mod run;
+pub mod stranger;
 pub mod trace;
 pub mod udp;
+pub mod wishes;

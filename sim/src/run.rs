@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shoal_actors::api::{InitOptions, JoinOptions, NodeApi as _};
 use shoal_actors::node::Node;
-use shoal_core::model::{Availability, ClusterSpec};
+use shoal_core::model::Availability;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -20,11 +20,13 @@ use crate::containers::Mishaps;
 use crate::disk::SimDisk;
 use crate::faults::{FLAP_EVERY, Fault, Faults, addresses};
 use crate::host::{Host, address, ip};
-use crate::judges::{Deaths, Engines, Leaders, States, healed};
+use crate::judges::{Deaths, Engines, Leaders, Sight, States, Watch, healed};
 use crate::options::Options;
 use crate::person::Person;
+use crate::stranger::Stranger;
 use crate::trace::Trace;
 use crate::udp::{Network, Weather};
+use crate::wishes;
 
 /// The judges look so often.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -64,6 +66,8 @@ struct World {
     flapping: BTreeMap<IpAddr, JoinHandle<()>>,
     /// When the last disaster was over; none while one is.
     calm_since: Rc<Cell<Option<Instant>>>,
+    /// What is broken now.
+    broken: Rc<RefCell<Vec<Fault>>>,
 }
 
 fn weather(options: &Options) -> Weather {
@@ -85,7 +89,16 @@ impl World {
             })
             .collect();
         let (nodes, flapping) = (Nodes::default(), BTreeMap::new());
-        Self { options, network, hosts, nodes, trace, flapping, calm_since: Rc::default() }
+        Self {
+            options,
+            network,
+            hosts,
+            nodes,
+            trace,
+            flapping,
+            calm_since: Rc::default(),
+            broken: Rc::default(),
+        }
     }
 
     async fn start(&mut self, number: usize) -> anyhow::Result<()> {
@@ -110,8 +123,7 @@ impl World {
             self.start(number).await?;
         }
         let first = self.hosts[0].node().context("h1 is not there")?.clone();
-        let mut spec = ClusterSpec::default();
-        spec.ca.node_cert_expiry = self.options.cert_life;
+        let spec = wishes::cluster(&self.options);
         let init = InitOptions {
             advertise: None,
             spec,
@@ -136,6 +148,7 @@ impl World {
 
     async fn break_(&mut self, fault: &Fault) -> anyhow::Result<()> {
         self.trace.note(&format!("fault {fault:?}"));
+        self.broken.borrow_mut().push(fault.clone());
         match fault {
             Fault::Kill(host) => {
                 self.nodes.borrow_mut().remove(host);
@@ -180,6 +193,8 @@ impl World {
 
     async fn mend(&mut self, fault: &Fault) -> anyhow::Result<()> {
         self.trace.note(&format!("mended {fault:?}"));
+        let at = self.broken.borrow().iter().position(|other| other == fault);
+        at.map(|at| self.broken.borrow_mut().remove(at));
         match fault {
             Fault::Kill(host) | Fault::Stop(host) => self.start_if_it_can(*host).await?,
             Fault::Pause(host) => self.hosts[host - 1].hold(false),
@@ -278,11 +293,20 @@ struct Bench {
     states: States,
     engines: Engines,
     deaths: Deaths,
+    watch: Watch,
     found: Vec<String>,
 }
 
 impl Bench {
-    fn look(&mut self, nodes: &Nodes, engines: &[crate::containers::Engine], calm: Option<Instant>) {
+    fn look(
+        &mut self,
+        nodes: &Nodes,
+        engines: &[crate::containers::Engine],
+        calm: Option<Instant>,
+        faults: &[Fault],
+    ) {
+        let sight = Sight { nodes: &nodes.borrow(), faults, hosts: engines.len() };
+        self.found.extend(self.watch.look(&sight, engines));
         for (host, node) in nodes.borrow().iter() {
             let Some(raft) = node.raft() else { continue };
             let leadership = raft.leadership().borrow().clone();
@@ -309,15 +333,18 @@ pub async fn run(options: &Options, folder: &Path, trace: &Trace) -> anyhow::Res
     let until = formed + options.chaos;
     let nodes = world.nodes.clone();
     let calm_since = world.calm_since.clone();
+    let faults = world.broken.clone();
+    let mut stranger = Stranger::new(options, folder, &world.network, trace);
     let engines: Vec<_> = world.hosts.iter().map(|host| host.engine.clone()).collect();
-    let mut person = Person::new(options.seed ^ 0x7777, trace.clone());
+    let mut person = Person::new(options.seed ^ 0x7777, options.hosts, trace.clone());
     let mut bench = Bench::default();
     let (broken, over) = (Cell::new(false), Cell::new(false));
     let (disasters, verdict) = {
         let life = async {
-            let (disasters, ()) = tokio::join!(
+            let (disasters, (), ()) = tokio::join!(
                 world.disasters(until, &broken),
-                changes(&mut person, options, &nodes, until, &broken)
+                changes(&mut person, options, &nodes, until, &broken),
+                stranger.visit(&nodes, until, &broken)
             );
             let verdict = heal(&mut person, &world, &broken).await;
             over.set(true);
@@ -325,7 +352,7 @@ pub async fn run(options: &Options, folder: &Path, trace: &Trace) -> anyhow::Res
         };
         let judging = async {
             while !over.get() {
-                bench.look(&nodes, &engines, calm_since.get());
+                bench.look(&nodes, &engines, calm_since.get(), &faults.borrow());
                 broken.set(!bench.found.is_empty());
                 sleep(LOOK_EVERY).await;
             }
@@ -334,6 +361,7 @@ pub async fn run(options: &Options, folder: &Path, trace: &Trace) -> anyhow::Res
     };
     let disasters = disasters.context("a node does not come back")?;
     let mut verdict = verdict;
+    bench.found.append(&mut stranger.found);
     bench.found.sort();
     bench.found.dedup();
     if !bench.found.is_empty() {

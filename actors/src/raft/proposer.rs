@@ -8,7 +8,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use openraft::error::{ClientWriteError, Fatal};
 use shoal_core::model::NodeId;
-use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::store::ApplyError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -93,10 +92,6 @@ async fn run(raft: Raft, mut rx: mpsc::Receiver<Item>, scope: Scope, counters: A
         Counters::add(&counters.proposals, items.len() as u64);
         Counters::add(&counters.batches, 1);
         let written = raft.client_write_ff(batch).await;
-        if is_put_back(Bug::DoneBeforeCommit) && written.is_ok() {
-            items.into_iter().for_each(|item| drop(item.answer.send(Ok(0))));
-            continue;
-        }
         let counters = Arc::clone(&counters);
         scope.spawn(async move {
             let _permit = permit;
