@@ -54,6 +54,7 @@ impl Profile {
 #[allow(missing_docs, reason = "each is named like its disaster in `faults`")]
 pub struct Weights {
     pub kill: u32,
+    pub blackout: u32,
     pub stop: u32,
     pub pause: u32,
     pub unplug: u32,
@@ -76,6 +77,7 @@ impl Weights {
         let everything = profile == Profile::Everything;
         Self {
             kill: weight(crashes, 8),
+            blackout: weight(crashes, 2),
             stop: weight(crashes, 2),
             pause: weight(crashes, 3),
             unplug: weight(cuts, 5),
@@ -187,9 +189,9 @@ mod tests {
     #[test]
     fn a_profile_has_no_disaster_of_another() {
         let weights = |profile| Options::drawn(3, profile, Duration::ZERO).weights;
-        let Weights { kill, stop, pause, .. } = weights(Profile::Crashes);
+        let Weights { kill, blackout, stop, pause, .. } = weights(Profile::Crashes);
         assert_eq!(weights(Profile::Calm), Weights::default());
-        assert_eq!(weights(Profile::Crashes), Weights { kill, stop, pause, ..Weights::default() });
+        assert_eq!(weights(Profile::Crashes), Weights { kill, blackout, stop, pause, ..Weights::default() });
         let all = serde_json::to_value(Weights::of(Profile::Everything)).unwrap();
         assert!(all.as_object().unwrap().values().all(|weight| weight.as_u64() > Some(0)), "{all}");
     }

@@ -23,6 +23,7 @@ use crate::host::{Host, address, ip};
 use crate::judges::{Deaths, Engines, Leaders, Sight, States, Watch, healed};
 use crate::options::Options;
 use crate::person::Person;
+use crate::rot;
 use crate::stranger::Stranger;
 use crate::trace::Trace;
 use crate::udp::{Network, Weather};
@@ -154,6 +155,12 @@ impl World {
                 self.nodes.borrow_mut().remove(host);
                 self.hosts[host - 1].kill().await;
             }
+            Fault::Blackout(hosts) => {
+                for host in hosts {
+                    self.nodes.borrow_mut().remove(host);
+                    self.hosts[host - 1].kill().await;
+                }
+            }
             Fault::Stop(host) => {
                 self.nodes.borrow_mut().remove(host);
                 self.hosts[host - 1].stop().await?;
@@ -197,6 +204,11 @@ impl World {
         at.map(|at| self.broken.borrow_mut().remove(at));
         match fault {
             Fault::Kill(host) | Fault::Stop(host) => self.start_if_it_can(*host).await?,
+            Fault::Blackout(hosts) => {
+                for host in hosts {
+                    self.start_if_it_can(*host).await?;
+                }
+            }
             Fault::Pause(host) => self.hosts[host - 1].hold(false),
             Fault::Unplug(host) => self.network.set_plugged(ip(*host), true),
             Fault::Flap(host) => {
@@ -424,6 +436,7 @@ async fn end(world: &mut World) -> anyhow::Result<()> {
         if host.node().is_some() {
             bail!("h{} is still there", host.number);
         }
+        rot::check(host).await?;
     }
     Ok(())
 }

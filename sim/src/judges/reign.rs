@@ -12,12 +12,18 @@ const CUT_OFF: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct Reign {
     terms: BTreeMap<usize, u64>,
+    /// Hosts in no term when they were last looked at: while consensus begins it does not say yet.
+    beginning: BTreeSet<usize>,
 }
 
 impl Reign {
-    /// Look at a manager; `term`: that of its vote, 0 while it is not known yet.
+    /// Look at a manager; `term`: that of its vote, also 0 while it is not known yet.
     pub(super) fn look(&mut self, host: usize, term: u64) -> Vec<String> {
-        if term == 0 {
+        let begins = term == 0 && self.beginning.insert(host);
+        if term > 0 {
+            self.beginning.remove(&host);
+        }
+        if begins {
             return Vec::new();
         }
         let known = self.terms.insert(host, term).unwrap_or_default();
@@ -31,6 +37,7 @@ impl Reign {
     /// The host is up and no manager: whatever it voted is wiped.
     pub(super) fn forget(&mut self, host: usize) {
         self.terms.remove(&host);
+        self.beginning.remove(&host);
     }
 }
 
@@ -60,10 +67,12 @@ mod tests {
     #[test]
     fn a_term_that_goes_back_is_found_unless_the_host_was_no_manager_in_between() {
         let mut reign = Reign::default();
+        assert!(reign.look(1, 0).is_empty() && reign.look(1, 0).is_empty());
         assert!(reign.look(1, 3).is_empty() && reign.look(1, 0).is_empty() && reign.look(2, 1).is_empty());
         assert_eq!(reign.look(1, 2), ["h1 was in term 3 and is in term 2"]);
         reign.forget(1);
-        assert!(reign.look(1, 1).is_empty());
+        assert!(reign.look(1, 1).is_empty() && reign.look(1, 0).is_empty());
+        assert_eq!(reign.look(1, 0).len(), 1);
     }
 
     #[test]

@@ -31,8 +31,9 @@ pub(super) struct Sky {
 /// Whether the host can do its work as far as the fault goes.
 fn strikes(fault: &Fault, host: usize) -> bool {
     match fault {
+        Fault::Blackout(all) => all.contains(&host),
         Fault::Kill(it) | Fault::Stop(it) | Fault::Pause(it) | Fault::DiskFull(it) => *it == host,
-        Fault::DiskSlow(it, _) | Fault::ClockJump(it, _) => *it == host,
+        Fault::DiskSlow(it, _) => *it == host,
         _ => false,
     }
 }

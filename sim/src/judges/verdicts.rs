@@ -6,33 +6,50 @@ use std::time::Duration;
 use shoal_core::model::{NodeId, NodeState};
 use shoal_core::store::State;
 
+use tokio::time::Instant;
+
 use super::sight::{Sky, host_number};
 
 /// Whoever was heard by another that the leader hears for so long must not be declared dead.
 const HEARD: Duration = Duration::from_secs(4);
 /// A leader that was well for so long must know who is dead for so long.
-const KNOWN_AFTER: Duration = Duration::from_secs(15);
+const KNOWN_AFTER: Duration = Duration::from_secs(8);
+/// A leader has said itself what it says after so long.
+const OWN_AFTER: Duration = Duration::from_millis(500);
 
 /// Verdicts seen so far.
 #[derive(Default)]
 pub(super) struct Verdicts {
     known: BTreeMap<NodeId, NodeState>,
     index: u64,
+    leader: Option<(usize, u64, Instant)>,
 }
 
 impl Verdicts {
-    /// Look at the state of the host that leads.
-    pub(super) fn look(&mut self, leader: usize, state: &State, sky: &Sky, hosts: usize) -> Vec<String> {
+    /// Look at the state of the host that leads in this term.
+    pub(super) fn look(
+        &mut self,
+        (leader, term): (usize, u64),
+        state: &State,
+        sky: &Sky,
+        hosts: usize,
+    ) -> Vec<String> {
         if state.applied() < self.index {
             return Vec::new();
         }
+        if !self.leader.is_some_and(|(who, when, _)| (who, when) == (leader, term)) {
+            self.leader = Some((leader, term, Instant::now()));
+        }
+        // What is new in the state of a new leader was said by the one before it.
+        let its_own = self.leader.is_some_and(|(.., since)| since.elapsed() > OWN_AFTER);
         let mut found = Vec::new();
         self.index = state.applied();
         for node in state.nodes() {
             let Some(host) = host_number(node.hostname()).filter(|host| *host <= hosts) else { continue };
             let now = node.status.state;
             let before = self.known.insert(node.id, now);
-            if now == NodeState::Down
+            if its_own
+                && now == NodeState::Down
                 && before.is_some_and(|before| before != NodeState::Down)
                 && let Some(witness) = (1..=hosts).find(|witness| {
                     *witness != host
@@ -58,7 +75,7 @@ impl Verdicts {
 /// Whether the leader was well, and heard all who were.
 fn leads_well(leader: usize, sky: &Sky, hosts: usize) -> bool {
     let others = (1..=hosts).filter(|host| sky.sound(leader, *host, KNOWN_AFTER)).count();
-    others > hosts / 2 && others >= 3
+    others > hosts / 2
 }
 
 #[cfg(test)]
@@ -90,11 +107,11 @@ mod tests {
         let nodes = BTreeMap::new();
         for _ in 0..2 {
             sky.look(&Sight { nodes: &nodes, faults: &[], hosts: 3 });
-            assert!(verdicts.look(2, &state, &sky, 3).is_empty());
+            assert!(verdicts.look((2, 1), &state, &sky, 3).is_empty());
             tokio::time::advance(KNOWN_AFTER).await;
         }
         // Nobody is up, so no leader is well; nor is there a witness for the dead one.
         say(&mut state, NodeState::Down);
-        assert!(verdicts.look(2, &state, &sky, 3).is_empty());
+        assert!(verdicts.look((2, 1), &state, &sky, 3).is_empty());
     }
 }

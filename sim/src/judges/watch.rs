@@ -57,7 +57,7 @@ impl Watch {
         match leaders.last() {
             Some((term, host, node)) => {
                 let state = node.raft().map(|raft| raft.state()).unwrap_or_default();
-                found.extend(self.verdicts.look(*host, &state, &self.sky, sight.hosts));
+                found.extend(self.verdicts.look((*host, *term), &state, &self.sky, sight.hosts));
                 found.extend(self.duties.look(*host, *term, &state));
             }
             None => self.duties.nobody_leads(),
