@@ -9,6 +9,7 @@ pub mod host;
 pub mod judges;
 pub mod options;
 pub mod person;
+pub mod reader;
 pub mod rot;
 pub mod run;
 pub mod stranger;

@@ -23,6 +23,7 @@ use crate::host::{Host, address, ip};
 use crate::judges::{Deaths, Engines, Leaders, Sight, States, Watch, healed};
 use crate::options::Options;
 use crate::person::Person;
+use crate::reader::Reader;
 use crate::rot;
 use crate::stranger::Stranger;
 use crate::trace::Trace;
@@ -346,6 +347,7 @@ pub async fn run(options: &Options, folder: &Path, trace: &Trace) -> anyhow::Res
     let nodes = world.nodes.clone();
     let calm_since = world.calm_since.clone();
     let faults = world.broken.clone();
+    let mut reader = Reader::new(options.seed);
     let mut stranger = Stranger::new(options, folder, &world.network, trace);
     let engines: Vec<_> = world.hosts.iter().map(|host| host.engine.clone()).collect();
     let mut person = Person::new(options.seed ^ 0x7777, options.hosts, trace.clone());
@@ -353,10 +355,11 @@ pub async fn run(options: &Options, folder: &Path, trace: &Trace) -> anyhow::Res
     let (broken, over) = (Cell::new(false), Cell::new(false));
     let (disasters, verdict) = {
         let life = async {
-            let (disasters, (), ()) = tokio::join!(
+            let (disasters, (), (), ()) = tokio::join!(
                 world.disasters(until, &broken),
                 changes(&mut person, options, &nodes, until, &broken),
-                stranger.visit(&nodes, until, &broken)
+                stranger.visit(&nodes, until, &broken),
+                reader.go_on(&nodes, until, &broken)
             );
             let verdict = heal(&mut person, &world, &broken).await;
             over.set(true);
@@ -374,6 +377,7 @@ pub async fn run(options: &Options, folder: &Path, trace: &Trace) -> anyhow::Res
     let disasters = disasters.context("a node does not come back")?;
     let mut verdict = verdict;
     bench.found.append(&mut stranger.found);
+    bench.found.append(&mut reader.found);
     bench.found.sort();
     bench.found.dedup();
     if !bench.found.is_empty() {
