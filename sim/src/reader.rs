@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use shoal_actors::api::{Freshness, NodeApi as _};
 use shoal_actors::node::Node;
 use shoal_core::store::Command;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::host::clock;
@@ -42,29 +43,37 @@ impl Reader {
         }
         while Instant::now() < until && !broken.get() && self.found.is_empty() {
             sleep(Duration::from_millis(self.rng.random_range(20..300))).await;
-            if let Some((_, node)) = self.manager(nodes)
-                && let Ok(Ok(index)) = timeout(CALL_MAX, node.propose(nothing())).await
-            {
-                self.promised = self.promised.max(index);
-            }
-            if let Some((host, node)) = self.manager(nodes)
-                && let Ok(Ok((state, freshness))) = timeout(CALL_MAX, node.read()).await
-            {
-                let stale = freshness == Freshness::Fresh && state.applied() < self.promised;
-                let (at, promised) = (state.applied(), self.promised);
-                stale.then(|| {
-                    self.found
-                        .push(format!("h{host} reads index {at} as fresh, {promised} was promised before"));
-                });
-            }
+            let managers: Vec<_> = nodes.borrow().iter().map(|(host, node)| (*host, node.clone())).collect();
+            let managers = managers.into_iter().filter(|(_, node)| node.raft().is_some());
+            self.round(managers.collect()).await;
         }
     }
 
-    fn manager(&mut self, nodes: &Nodes) -> Option<(usize, Node)> {
-        let nodes = nodes.borrow();
-        let managers: Vec<_> = nodes.iter().filter(|(_, node)| node.raft().is_some()).collect();
-        let at = self.rng.random_range(0..managers.len().max(1));
-        managers.get(at).map(|(host, node)| (**host, (*node).clone()))
+    /// One write at whoever is the first to take it, then a read at each.
+    async fn round(&mut self, managers: Vec<(usize, Node)>) {
+        let mut writes = JoinSet::new();
+        for (_, node) in managers.clone() {
+            writes.spawn(async move { timeout(CALL_MAX, node.propose(nothing())).await });
+        }
+        while let Some(answer) = writes.join_next().await {
+            if let Ok(Ok(Ok(index))) = answer {
+                self.promised = self.promised.max(index);
+                break;
+            }
+        }
+        let mut reads = JoinSet::new();
+        for (host, node) in managers {
+            reads.spawn(async move { (host, timeout(CALL_MAX, node.read()).await) });
+        }
+        let promised = self.promised;
+        while let Some(answer) = reads.join_next().await {
+            if let Ok((host, Ok(Ok((state, Freshness::Fresh))))) = answer
+                && state.applied() < promised
+            {
+                let at = state.applied();
+                self.found.push(format!("h{host} reads index {at} as fresh, {promised} was promised before"));
+            }
+        }
     }
 }
 

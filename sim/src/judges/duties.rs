@@ -29,7 +29,7 @@ impl Duties {
 
     /// Look at the state of who leads in this term.
     pub(super) fn look(&mut self, leader: usize, term: u64, state: &State) -> Vec<String> {
-        if !self.leader.is_some_and(|(who, when, _)| (who, when) == (leader, term)) {
+        if self.leader.is_none_or(|(who, when, _)| (who, when) != (leader, term)) {
             self.leader = Some((leader, term, Instant::now()));
             self.open.clear();
         }

@@ -37,7 +37,7 @@ impl Verdicts {
         if state.applied() < self.index {
             return Vec::new();
         }
-        if !self.leader.is_some_and(|(who, when, _)| (who, when) == (leader, term)) {
+        if self.leader.is_none_or(|(who, when, _)| (who, when) != (leader, term)) {
             self.leader = Some((leader, term, Instant::now()));
         }
         // What is new in the state of a new leader was said by the one before it.
