@@ -26,6 +26,8 @@ pub(super) struct Sky {
     gone: BTreeMap<usize, Instant>,
     linked: BTreeMap<(usize, usize), Instant>,
     apart: BTreeMap<(usize, usize), Instant>,
+    /// Faults of the wire have overlapped: the end of one may have mended another, so nothing is sure until all ended.
+    unsure: bool,
 }
 
 /// Whether the host can do its work as far as the fault goes.
@@ -77,8 +79,8 @@ fn long<K: Ord>(since: &BTreeMap<K, Instant>, key: &K, time: Duration) -> bool {
 impl Sky {
     /// Look up.
     pub(super) fn look(&mut self, sight: &Sight<'_>) {
-        // Of two faults of the wire at once the end of one may mend the other: then nothing is sure.
-        let one = sight.faults.iter().filter(|fault| is_of_the_wire(fault)).count() == 1;
+        let wires = sight.faults.iter().filter(|fault| is_of_the_wire(fault)).count();
+        self.unsure = wires > 1 || (self.unsure && wires > 0);
         for host in 1..=sight.hosts {
             let struck = sight.faults.iter().any(|fault| strikes(fault, host));
             note(&mut self.up, host, sight.nodes.contains_key(&host) && !struck);
@@ -86,7 +88,7 @@ impl Sky {
             for other in host + 1..=sight.hosts {
                 let parted = sight.faults.iter().any(|fault| parts(fault, host, other));
                 note(&mut self.linked, (host, other), !parted);
-                let cut = one && sight.faults.iter().any(|fault| cuts(fault, host, other));
+                let cut = !self.unsure && sight.faults.iter().any(|fault| cuts(fault, host, other));
                 note(&mut self.apart, (host, other), cut);
             }
         }
