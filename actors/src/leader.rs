@@ -10,6 +10,7 @@ use rand::RngCore;
 use rand_chacha::ChaCha12Rng;
 use shoal_core::model::Timestamp;
 use shoal_core::plan::{Plan, Step};
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::store::{Command, Event, State};
 use tokio::sync::broadcast;
 
@@ -99,7 +100,7 @@ impl<D: Decider> LeaderActor<D> {
             }));
             return;
         }
-        leading.busy = true;
+        leading.busy = !is_put_back(Bug::DecidesWhileProposing);
         let generation = leading.generation;
         let commands = commands(plan.steps, leading.term, now);
         let raft = self.raft.clone();
@@ -141,7 +142,9 @@ impl<D: Decider> LeaderActor<D> {
                 return actor.proposed(generation, Some(error.to_string()), ctx);
             }
             leading.busy = false;
-            actor.rebuild();
+            if !is_put_back(Bug::RefusalForgotten) {
+                actor.rebuild();
+            }
             actor.poke(ctx);
         }));
         if let Some(leading) = &mut self.leading {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use quinn::AsyncUdpSocket;
 use shoal_core::model::{NodeId, Role};
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::codec::MESSAGE_BYTES_MAX;
 use shoal_wire::v1::Hello;
 use shoal_wire::{Kind, Protocol, codec};
@@ -143,7 +144,8 @@ impl Inner {
     }
 
     pub(crate) fn is_banned(&self, node: NodeId) -> bool {
-        self.banned.read().unwrap_or_else(PoisonError::into_inner).contains(&node)
+        let banned = self.banned.read().unwrap_or_else(PoisonError::into_inner).contains(&node);
+        banned && !is_put_back(Bug::RemovedNotRefused)
     }
 
     fn credentials(&self) -> Option<Arc<Credentials>> {
@@ -465,6 +467,8 @@ impl Endpoint {
     /// Close everything, and tell the peers so.
     pub async fn shutdown(&self) {
         self.0.carrier.close(close::DONE, "stopped").await;
-        self.0.scope.abort();
+        if !is_put_back(Bug::TasksLeftAtStop) {
+            self.0.scope.abort();
+        }
     }
 }

@@ -22,4 +22,5 @@ pub use endpoint::{BindError, CallError, Endpoint, EndpointConfig, Peer, RESET_K
 pub use frame::{Frame, FrameError, FrameReceiver, FrameSender};
 pub use identity::Identity;
 pub use server::{Caller, Handler, Refusal};
+pub use shoal_wire::Kind;
 pub use stats::Stats;

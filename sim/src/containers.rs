@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::event::What;
 use crate::trace::Trace;
+use crate::wishes::CRASHES;
 
 /// How likely each mishap is, for one container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -85,6 +86,12 @@ impl Engine {
         let inner = self.lock();
         let runs = |c: &Container| matches!(*c.state.borrow(), RunState::Running { .. });
         inner.containers.iter().filter(|(_, c)| runs(c)).map(|(id, _)| *id).collect()
+    }
+
+    /// The tasks that have a container, whether it runs or not.
+    #[must_use]
+    pub fn all(&self) -> Vec<TaskId> {
+        self.lock().containers.keys().copied().collect()
     }
 
     /// The machine is lost, and all containers with it.
@@ -207,7 +214,8 @@ impl Controller for Engine {
             if self.happens(|mishaps| mishaps.slow_starts) {
                 self.pause(1_000, 10_000).await;
             }
-            let crash = self.happens(|mishaps| mishaps.crashes);
+            let crash = self.happens(|mishaps| mishaps.crashes)
+                || task.spec.container.image.starts_with(CRASHES);
             let crash_after = {
                 let mut inner = self.lock();
                 let after = inner.rng.random_range(10..2_000);

@@ -10,6 +10,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shoal_actors::raft::{Disk, DiskFuture};
 
+/// What a record of the log begins with.
+const RECORD: &[u8] = b"\xF7sF1";
+
 struct UnderWay {
     name: String,
     offset: usize,
@@ -82,6 +85,29 @@ impl SimDisk {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.lock().full
+    }
+
+    /// Damage the newest segment of the log in its midst: a record that has others behind it. What to put back.
+    #[must_use]
+    pub fn damage(&self) -> Option<(String, Vec<u8>)> {
+        let mut inner = self.lock();
+        let (name, file) = inner.files.iter_mut().rfind(|(name, _)| name.starts_with("log-"))?;
+        let records: Vec<usize> = file
+            .windows(RECORD.len())
+            .enumerate()
+            .filter(|(_, at)| *at == RECORD)
+            .map(|(at, _)| at)
+            .collect();
+        // The first is the segment's head, and the last might be a torn tail.
+        let (second, third) = (*records.get(1)?, *records.get(2)?);
+        let before = file.clone();
+        file[second.midpoint(third)] ^= 1;
+        Some((name.clone(), before))
+    }
+
+    /// Put a file back as it was.
+    pub fn restore(&self, (name, bytes): (String, Vec<u8>)) {
+        self.lock().files.insert(name, bytes);
     }
 
     /// From now on each durable write takes so much longer.

@@ -17,6 +17,8 @@ use crate::wires::Weather;
 pub enum Fault {
     /// The process is gone at once, its machine's disk keeps what it will.
     Kill(usize),
+    /// So many processes are gone at once, as when the power fails.
+    Blackout(BTreeSet<usize>),
     /// The process is asked to stop.
     Stop(usize),
     /// The process stands still: its machine has no time for it.
@@ -74,7 +76,7 @@ impl Fault {
             | Self::ClockDrift(host, _)
             | Self::Wipe(host)
             | Self::Leave(host) => vec![*host],
-            Self::Split(hosts) | Self::OneWay(hosts) | Self::Clog(hosts, _) => {
+            Self::Split(hosts) | Self::OneWay(hosts) | Self::Clog(hosts, _) | Self::Blackout(hosts) => {
                 hosts.iter().copied().collect()
             }
             Self::Storm(_) | Self::Rolling => Vec::new(),
@@ -133,8 +135,9 @@ impl Faults {
     /// The time until the next disaster, and how long it lasts. `None`: nothing breaks in this run.
     fn draw(&mut self) -> Option<(Duration, Fault, Duration)> {
         let weights = self.options.weights;
-        let kinds: [(u32, Make); 19] = [
+        let kinds: [(u32, Make); 20] = [
             (weights.kill, |_, host| Fault::Kill(host)),
+            (weights.blackout, |faults, _| Fault::Blackout(faults.most())),
             (weights.stop, |_, host| Fault::Stop(host)),
             (weights.pause, |_, host| Fault::Pause(host)),
             (weights.starve, |_, host| Fault::Starve(host)),
@@ -191,6 +194,12 @@ impl Faults {
         hosts.shuffle(&mut self.rng);
         let count = self.rng.random_range(1..self.options.hosts);
         hosts.into_iter().take(count).collect()
+    }
+
+    /// All hosts, or all but one.
+    fn most(&mut self) -> BTreeSet<usize> {
+        let spared = self.rng.random_range(0..=self.options.hosts);
+        (1..=self.options.hosts).filter(|host| *host != spared).collect()
     }
 
     fn storm(&mut self) -> Weather {

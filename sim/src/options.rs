@@ -65,6 +65,7 @@ impl Profile {
 #[allow(missing_docs, reason = "each is named like its disaster in `faults`")]
 pub struct Weights {
     pub kill: u32,
+    pub blackout: u32,
     pub stop: u32,
     pub pause: u32,
     pub starve: u32,
@@ -96,6 +97,7 @@ impl Weights {
         let everything = profile == Profile::Everything;
         Self {
             kill: weight(crashes, 8),
+            blackout: weight(crashes, 2),
             stop: weight(crashes, 2),
             pause: weight(crashes, 3),
             starve: weight(crashes, 2),
@@ -148,6 +150,8 @@ pub struct Options {
     pub cert_life: Duration,
     /// Entries between two snapshots of consensus, and those kept behind one.
     pub snapshots: (u64, u64),
+    /// Ended tasks kept for each slot.
+    pub history: u64,
     /// What containers do that they should not.
     pub mishaps: Mishaps,
     /// How often each kind of disaster comes.
@@ -196,6 +200,7 @@ impl Options {
             } else {
                 (10_000, 500)
             },
+            history: rng.random_range(0..=5),
             mishaps: if everything && rng.random_bool(0.5) {
                 Mishaps { prepare_fails: 0.05, crashes: 0.1, slow_starts: 0.1, slow_stops: 0.1 }
             } else {
@@ -230,9 +235,9 @@ mod tests {
     #[test]
     fn a_profile_has_no_disaster_of_another() {
         let weights = |profile| Options::drawn(3, profile, Depth::Fast, Duration::ZERO).weights;
-        let Weights { kill, stop, pause, starve, .. } = weights(Profile::Crashes);
+        let Weights { kill, blackout, stop, pause, starve, .. } = weights(Profile::Crashes);
         assert_eq!(weights(Profile::Calm), Weights::default());
-        assert_eq!(weights(Profile::Crashes), Weights { kill, stop, pause, starve, ..Weights::default() });
+        assert_eq!(weights(Profile::Crashes), Weights { kill, blackout, stop, pause, starve, ..Weights::default() });
         let all = serde_json::to_value(Weights::of(Profile::Everything)).unwrap();
         assert!(all.as_object().unwrap().values().all(|weight| weight.as_u64() > Some(0)), "{all}");
     }

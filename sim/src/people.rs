@@ -17,8 +17,12 @@ use shoal_wire::{Kind, Protocol, codec};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::event::What;
+use crate::fabric::Fabric;
+use crate::options::Options;
 use crate::person::Person;
 use crate::plan::Plan;
+use crate::reader::Reader;
+use crate::stranger::Stranger;
 use crate::trace::Trace;
 use crate::wishes::{Ask, Wish};
 use crate::world::{Newcomers, Nodes, World, joining};
@@ -75,6 +79,9 @@ pub struct Around {
     /// Makes a stranger's machine.
     stranger: Rc<dyn Fn(&Path) -> crate::host::Host>,
     broken: Rc<std::cell::RefCell<Vec<String>>>,
+    options: Rc<Options>,
+    fabric: Fabric,
+    visited: Rc<Cell<bool>>,
 }
 
 impl Around {
@@ -102,6 +109,9 @@ impl Around {
             folder: folder.into(),
             stranger: Rc::new(stranger),
             broken: Rc::default(),
+            options: Rc::new(world.options.clone()),
+            fabric: world.fabric.clone(),
+            visited: Rc::default(),
         }
     }
 
@@ -117,6 +127,12 @@ impl Around {
         match &wish.ask {
             Ask::Lie { pick } => self.lie(*pick).await,
             Ask::OldToken => self.join_with_old_token(wish.through).await,
+            Ask::Stranger { seed } => self.be_visited(*seed).await,
+            Ask::WriteAndRead { rounds } => {
+                let mut reader = Reader::new(wish.through);
+                reader.go_on(&self.nodes, *rounds).await;
+                self.tell("reads", reader.found);
+            }
             ask => {
                 if let Some(node) = any_manager(&self.nodes, wish.through) {
                     self.person.ask(&node, ask).await;
@@ -172,6 +188,22 @@ impl Around {
             Err(_) => "unknown".to_owned(),
         };
         self.trace.event(What::Person { host: through, text: format!("joins as a {role}"), answer });
+    }
+
+    fn tell(&self, judge: &str, found: Vec<String>) {
+        self.broken.borrow_mut().extend(found.into_iter().map(|what| format!("{judge}: {what}")));
+    }
+
+    async fn be_visited(&self, seed: u64) {
+        // One at a time: they are told apart by their host.
+        if self.visited.replace(true) {
+            return;
+        }
+        let number = (self.options.hosts + 1, seed);
+        let mut stranger = Stranger::new(number, &self.options, &self.folder, &self.fabric, &self.trace);
+        stranger.visit(&self.nodes).await;
+        self.tell("strangers", stranger.found);
+        self.visited.set(false);
     }
 
     async fn join_with_old_token(&self, through: u64) {

@@ -15,13 +15,13 @@ use shoal_core::model::{
     PortMode, Resources, RestartPolicy, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec,
     UpdateConfig, UpdateOrder,
 };
-use shoal_core::store::{Command, Expect, ObjectId, State, Write};
+use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
 use shoal_net::ca::JoinToken;
 
 use crate::event::What;
 use crate::host::clock;
 use crate::trace::Trace;
-use crate::wishes::{Ask, Rollout, Shape};
+use crate::wishes::{Ask, CRASHES, Rollout, Shape};
 
 /// A call that takes longer was made to a node that died under it.
 const CALL_MAX: Duration = Duration::from_secs(10);
@@ -48,6 +48,20 @@ struct Promise {
 }
 
 impl Promise {
+    /// What an answer says of versions that cannot be true: a version is the index of the change that made it.
+    fn contradicts(&self, base: u64, outcome: Outcome) -> Option<String> {
+        let newest = self.kept.0;
+        match outcome {
+            Outcome::Done(index) if base < newest && newest < index => {
+                Some(format!("a change made for version {base} was taken, though it was {newest}"))
+            }
+            Outcome::OutOfSequence if base == newest && newest > 0 && self.perhaps.len() == 1 => {
+                Some(format!("a change made for version {base} was refused, though nobody had changed it"))
+            }
+            _ => None,
+        }
+    }
+
     fn may_be(&self, looks: &Looks) -> bool {
         self.kept.1 == *looks || self.perhaps.iter().any(|(_, perhaps)| perhaps == looks)
     }
@@ -60,6 +74,8 @@ enum Outcome {
     Done(u64),
     /// Nothing of it was done, and never will be.
     Refused,
+    /// Nor this, since somebody else was faster.
+    OutOfSequence,
     /// It may have been done.
     Unknown,
 }
@@ -68,7 +84,7 @@ impl Outcome {
     const fn word(self) -> &'static str {
         match self {
             Self::Done(_) => "done",
-            Self::Refused => "refused",
+            Self::Refused | Self::OutOfSequence => "refused",
             Self::Unknown => "unknown",
         }
     }
@@ -154,7 +170,8 @@ impl Person {
             Ask::Role { pick, role } => self.change_role(node, &state, *pick, *role).await,
             Ask::RotateTokens => self.rotate_tokens(node, &state).await,
             Ask::Read => self.read(node).await,
-            Ask::Lie { .. } | Ask::OldToken => {}
+            Ask::Overwrite { pick } => self.overwrite(node, &state, *pick).await,
+            Ask::Lie { .. } | Ask::OldToken | Ask::Stranger { .. } | Ask::WriteAndRead { .. } => {}
         }
     }
 
@@ -164,13 +181,14 @@ impl Person {
         let answer = tokio::time::timeout(CALL_MAX, node.propose(command)).await;
         let outcome = match answer {
             Ok(Ok(index)) => Outcome::Done(index),
+            Ok(Err(ApiError::Refused(ApplyError::OutOfSequence(_)))) => Outcome::OutOfSequence,
             Ok(Err(ApiError::Refused(_) | ApiError::NotManager | ApiError::NotInCluster)) => Outcome::Refused,
             Ok(Err(_)) | Err(_) => Outcome::Unknown,
         };
         let mut memory = self.memory.borrow_mut();
         memory.tally[match outcome {
             Outcome::Done(_) => 0,
-            Outcome::Refused => 1,
+            Outcome::Refused | Outcome::OutOfSequence => 1,
             Outcome::Unknown => 2,
         }] += 1;
         if let Outcome::Done(index) = outcome {
@@ -241,12 +259,19 @@ impl Person {
         let hosts = self.hosts as u64;
         match shape {
             Shape::HostPort | Shape::Apart => replicas.min(hosts),
-            Shape::Plain | Shape::NotOn(_) | Shape::OnManagers | Shape::Global | Shape::Heavy => replicas,
+            Shape::Plain
+            | Shape::NotOn(_)
+            | Shape::OnManagers
+            | Shape::Global
+            | Shape::Heavy
+            | Shape::Crashing(_) => replicas,
         }
     }
 
     fn learn(&self, name: &str, base: u64, outcome: Outcome, new: &Looks) {
         let mut memory = self.memory.borrow_mut();
+        let wrong = memory.services.get(name).and_then(|promise| promise.contradicts(base, outcome));
+        memory.broken.extend(wrong.map(|wrong| format!("service {name}: {wrong}")));
         let Some(promise) = memory.services.get_mut(name) else { return };
         let forget = |promise: &mut Promise| {
             if let Some(at) = promise.perhaps.iter().position(|perhaps| *perhaps == (base, new.clone())) {
@@ -262,7 +287,7 @@ impl Person {
                     promise.kept = (index, new.clone());
                 }
             }
-            Outcome::Refused => forget(promise),
+            Outcome::Refused | Outcome::OutOfSequence => forget(promise),
             Outcome::Unknown => {}
         }
     }
@@ -293,7 +318,9 @@ impl Person {
             (_, None) => {}
         }
         if let Some(version) = image {
-            Arc::make_mut(&mut spec.task).container.image = format!("image:{version}");
+            let image = &mut Arc::make_mut(&mut spec.task).container.image;
+            let kind = if image.starts_with(CRASHES) { CRASHES } else { "image:" };
+            *image = format!("{kind}{version}");
         }
         let new = Some(looks(&spec));
         let told = format!("change {} to {}", spec.name, looks_text(&new));
@@ -318,6 +345,20 @@ impl Person {
         let writes = vec![Write::ServiceRemove(service.id)];
         let outcome = self.propose(node, &format!("remove {name}"), expects, writes).await;
         self.learn(&name, base, outcome, &None);
+    }
+
+    /// Change a service as it was seen before the last change of it: that must be refused.
+    async fn overwrite(&self, node: &Node, state: &State, number: u64) {
+        let services: Vec<_> = state.services().filter(|s| s.previous_spec.is_some()).cloned().collect();
+        let Some(service) = pick(&services, number) else { return };
+        let Some(old) = service.previous_spec.clone() else { return };
+        let (name, base) = (old.name.clone(), service.meta.spec_version - 1);
+        let new = Some(looks(&old));
+        self.expect(&name, base, &new);
+        let expects = vec![Expect::SpecVersion(ObjectId::Service(service.id), base)];
+        let writes = vec![Write::ServiceSpec(service.id, old)];
+        let outcome = self.propose(node, &format!("overwrite {name}"), expects, writes).await;
+        self.learn(&name, base, outcome, &new);
     }
 
     async fn set_availability(
@@ -449,6 +490,10 @@ fn spec(name: &str, number: u64, replicas: u64, shape: Shape, rollout: Rollout) 
             task.resources.reservations = Resources { nano_cpus: HEAVY_NANO_CPUS, ..Resources::default() };
         }
         Shape::Apart => task.placement.max_replicas = 1,
+        Shape::Crashing(attempts) => {
+            task.container.image = format!("{CRASHES}1");
+            task.restart.max_attempts = attempts;
+        }
     }
     let update = match rollout {
         Rollout::Unsaid => None,
@@ -516,6 +561,18 @@ mod tests {
         assert_eq!(lost(&done), 0);
         done.learn("s1", 9, Outcome::Refused, &None);
         assert_eq!(lost(&done), 1);
+    }
+
+    #[test]
+    fn answers_that_contradict_the_versions_are_found() {
+        let promise = Promise { kept: (9, None), perhaps: vec![(9, None)], ..Promise::default() };
+        assert!(promise.contradicts(9, Outcome::Done(12)).is_none());
+        assert!(promise.contradicts(4, Outcome::Done(12)).is_some());
+        assert!(promise.contradicts(4, Outcome::Done(8)).is_none(), "it was before that");
+        assert!(promise.contradicts(9, Outcome::OutOfSequence).is_some());
+        assert!(promise.contradicts(4, Outcome::OutOfSequence).is_none());
+        let other = Promise { perhaps: vec![(9, None), (9, None)], ..promise };
+        assert!(other.contradicts(9, Outcome::OutOfSequence).is_none(), "somebody else may have been faster");
     }
 
     #[tokio::test(start_paused = true)]

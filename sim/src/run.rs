@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::containers::Engine;
 use crate::event::What;
-use crate::judges::{Deaths, Engines, Leaders, States, healed};
+use crate::faults::Fault;
+use crate::judges::{Deaths, Engines, Leaders, Sight, States, Watch, healed};
 use crate::people::{Around, any_manager, believed, wish};
 use crate::person::Person;
 use crate::plan::Plan;
@@ -49,6 +50,7 @@ struct Bench {
     states: States,
     engines: Engines,
     deaths: Deaths,
+    watch: Watch,
     leading: BTreeMap<usize, u64>,
     found: Vec<String>,
     trace: Trace,
@@ -61,13 +63,21 @@ impl Bench {
             states: States::default(),
             engines: Engines::default(),
             deaths: Deaths::default(),
+            watch: Watch::default(),
             leading: BTreeMap::new(),
             found: Vec::new(),
             trace,
         }
     }
 
-    fn look(&mut self, nodes: &Nodes, engines: &[Engine], calm: Option<Instant>, around: &Around) {
+    fn look(
+        &mut self,
+        nodes: &Nodes,
+        engines: &[Engine],
+        calm: Option<Instant>,
+        faults: &[Fault],
+        around: &Around,
+    ) {
         let mut found = around.take_broken();
         let mut tell = |judge: &str, what: Vec<String>| {
             found.extend(what.into_iter().map(|what| format!("{judge}: {what}")));
@@ -89,6 +99,8 @@ impl Bench {
         for (at, engine) in engines.iter().enumerate() {
             tell("engines", self.engines.look(at + 1, engine.running()));
         }
+        let sight = Sight { nodes: &nodes.borrow(), faults, hosts: engines.len() };
+        tell("watch", self.watch.look(&sight, engines));
         self.tell_leaders(leading);
         for what in found {
             if !self.found.contains(&what) {
@@ -123,6 +135,7 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
     let person = Person::new(options.seed ^ 0x7777, options.hosts, trace.clone());
     let around = Around::new(&world, person.clone(), folder, trace.clone());
     let (nodes, newcomers) = (Rc::clone(&world.nodes), Rc::clone(&world.newcomers));
+    let faults = Rc::clone(&world.faults);
     let calm_since = Rc::clone(&world.calm_since);
     let engines: Vec<_> = world.hosts.iter().map(|host| host.engine.clone()).collect();
     let mut bench = Bench::new(trace.clone());
@@ -144,7 +157,7 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
         let judging = async {
             while !over.get() {
                 let calm = calm_since.get().filter(|_| newcomers.borrow().is_empty());
-                bench.look(&nodes, &engines, calm, &around);
+                bench.look(&nodes, &engines, calm, &faults.borrow(), &around);
                 broken.set(!bench.found.is_empty());
                 sleep(LOOK_EVERY).await;
             }

@@ -13,6 +13,9 @@ use crate::options::Options;
 /// Replicas of one service at most.
 const REPLICAS_MAX: u64 = 6;
 
+/// Containers of such an image end with an error soon after their start.
+pub const CRASHES: &str = "crash:";
+
 /// What a new service is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
@@ -30,6 +33,8 @@ pub enum Shape {
     Heavy,
     /// One on a node at most.
     Apart,
+    /// Each ends with an error soon after its start, and is started again so often.
+    Crashing(u64),
 }
 
 /// How changes of a service roll out.
@@ -77,6 +82,11 @@ pub enum Ask {
         /// Which.
         pick: u64,
     },
+    /// A service as it was before its last change, by somebody who does not know of that: it must be refused.
+    Overwrite {
+        /// Which.
+        pick: u64,
+    },
     /// Another availability.
     Available {
         /// Which node.
@@ -102,6 +112,16 @@ pub enum Ask {
     },
     /// Somebody tries to join with a token that was replaced.
     OldToken,
+    /// A machine comes, joins as a worker, tries what only managers may, and is removed while it runs.
+    Stranger {
+        /// Its seed.
+        seed: u64,
+    },
+    /// Somebody writes at one manager and reads at all, again and again for a while.
+    WriteAndRead {
+        /// How often.
+        rounds: u64,
+    },
 }
 
 /// A wish, and its time.
@@ -131,7 +151,7 @@ pub fn drawn(options: &Options) -> Vec<Wish> {
 
 fn ask(rng: &mut ChaCha8Rng, hosts: usize) -> Ask {
     let pick = rng.random();
-    match rng.random_range(0..32) {
+    match rng.random_range(0..36) {
         0..=6 => Ask::Create {
             replicas: rng.random_range(1..=REPLICAS_MAX),
             shape: shape(rng, hosts),
@@ -152,6 +172,9 @@ fn ask(rng: &mut ChaCha8Rng, hosts: usize) -> Ask {
         26 => Ask::RotateTokens,
         27..=29 => Ask::Read,
         30 => Ask::Lie { pick },
+        31 => Ask::Stranger { seed: pick },
+        32 => Ask::WriteAndRead { rounds: rng.random_range(5..40) },
+        33..=34 => Ask::Overwrite { pick },
         _ => Ask::OldToken,
     }
 }
@@ -164,6 +187,7 @@ fn shape(rng: &mut ChaCha8Rng, hosts: usize) -> Shape {
         3 => Shape::HostPort,
         4 => Shape::Heavy,
         5 => Shape::Apart,
+        6 => Shape::Crashing(rng.random_range(1..=3)),
         _ => Shape::Plain,
     }
 }

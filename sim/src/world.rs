@@ -20,6 +20,7 @@ use crate::fabric::Fabric;
 use crate::faults::{Disaster, FLAP_EVERY, Fault, STARVE, addresses};
 use crate::host::{Host, address, ip};
 use crate::options::Options;
+use crate::rot;
 use crate::trace::Trace;
 use crate::wires::Weather;
 
@@ -61,6 +62,8 @@ pub struct World {
     pub newcomers: Newcomers,
     /// When the last disaster was over; none while one is.
     pub calm_since: Rc<Cell<Option<Instant>>>,
+    /// What is broken now.
+    pub faults: Rc<RefCell<Vec<Fault>>>,
     trace: Trace,
     /// Hosts whose disk rotted and whose node was not started since.
     rotten: BTreeSet<usize>,
@@ -85,6 +88,7 @@ impl World {
             nodes: Nodes::default(),
             newcomers: Newcomers::default(),
             calm_since: Rc::default(),
+            faults: Rc::default(),
             trace,
             rotten: BTreeSet::new(),
             shaking: BTreeMap::new(),
@@ -151,6 +155,7 @@ impl World {
         let first = self.hosts[0].node().context("h1 is not there")?.clone();
         let mut spec = ClusterSpec::default();
         spec.ca.node_cert_expiry = self.options.cert_life;
+        spec.task_history_limit = self.options.history;
         (spec.raft.snapshot_interval, spec.raft.log_entries_for_slow_followers) = self.options.snapshots;
         let init = InitOptions {
             advertise: None,
@@ -193,6 +198,11 @@ impl World {
     async fn break_(&mut self, Disaster { fault, lasts, .. }: &Disaster) -> anyhow::Result<()> {
         match fault {
             Fault::Kill(host) => self.kill(*host).await,
+            Fault::Blackout(hosts) => {
+                for host in hosts {
+                    self.kill(*host).await;
+                }
+            }
             Fault::Stop(host) => self.stop(*host).await?,
             Fault::Pause(host) => self.hosts[host - 1].hold(true),
             Fault::Starve(host) => self.starve(*host),
@@ -245,6 +255,11 @@ impl World {
         match fault {
             Fault::Kill(host) | Fault::Stop(host) | Fault::Wipe(host) | Fault::Rot(host, _) => {
                 self.start_if_it_can(*host).await?;
+            }
+            Fault::Blackout(hosts) => {
+                for host in hosts {
+                    self.start_if_it_can(*host).await?;
+                }
             }
             Fault::Pause(host) => self.hosts[host - 1].hold(false),
             Fault::Starve(host) => {
@@ -363,6 +378,13 @@ impl World {
         Ok(())
     }
 
+    fn forget(&self, fault: &Fault) {
+        let mut faults = self.faults.borrow_mut();
+        if let Some(at) = faults.iter().position(|other| other == fault) {
+            faults.remove(at);
+        }
+    }
+
     /// Break and mend until the time is over; then mend what is left.
     ///
     /// # Errors
@@ -388,6 +410,7 @@ impl World {
             if mend_at == Some(at) {
                 if let Some(((_, id), fault)) = mends.pop_first() {
                     self.mend(&fault).await?;
+                    self.forget(&fault);
                     self.trace.event(What::Mended { id });
                 }
                 if mends.is_empty() {
@@ -397,12 +420,14 @@ impl World {
                 self.calm_since.set(None);
                 let (text, hosts) = (format!("{:?}", disaster.fault), disaster.fault.hosts());
                 self.trace.event(What::Fault { id, text, hosts });
+                self.faults.borrow_mut().push(disaster.fault.clone());
                 self.break_(disaster).await?;
                 mends.insert((Instant::now() + disaster.lasts, id), disaster.fault.clone());
             }
         }
         for ((_, id), fault) in mends {
             self.mend(&fault).await?;
+            self.forget(&fault);
             self.trace.event(What::Mended { id });
         }
         for number in 1..=self.options.hosts {
@@ -424,6 +449,7 @@ impl World {
             if host.node().is_some() {
                 bail!("h{} is still there", host.number);
             }
+            rot::check(host).await?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ pub mod liveness;
 pub mod model;
 pub mod orchestrator;
 pub mod plan;
+pub mod put_back;
 pub mod scheduler;
 pub mod seats;
 pub mod store;

@@ -9,6 +9,7 @@ use actix::prelude::*;
 use shoal_core::dispatcher::{self as rules, AssignmentSet, Reports};
 use shoal_core::liveness::{Detector, DetectorConfig, Verdict, Witnesses};
 use shoal_core::model::{NodeDescription, NodeId, NodeState, NodeStatus, TaskId, Timestamp};
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::store::{Command, EventKind, ObjectId, State, Write};
 use shoal_net::gossip::{Membership, View};
 use shoal_wire::v1::{Assignments, FromNode, ManagerAddr, SessionReply, SessionRequest, ToNode};
@@ -124,7 +125,8 @@ impl DispatcherActor {
         let (heartbeat, hint) = (self.heartbeat(&state), self.hint());
         let Some(leading) = &mut self.leading else { return SessionReply::Elsewhere(hint) };
         let Some(known) = state.node(node) else { return SessionReply::Elsewhere(None) };
-        if leading.sessions.get(&node).is_some_and(|old| old.incarnation > incarnation) {
+        let older = leading.sessions.get(&node).is_some_and(|old| old.incarnation > incarnation);
+        if older && !is_put_back(Bug::OldLifeWins) {
             return SessionReply::Elsewhere(None);
         }
         self.counter += 1;
@@ -219,7 +221,11 @@ impl DispatcherActor {
                         tracing::debug!(%node, %refusal, "report not taken");
                     }
                 }
-                leading.waiting.acks.push((node, session, number));
+                if is_put_back(Bug::ReportAckedEarly) {
+                    self.tell(node, ToNode::Acknowledged(number));
+                } else {
+                    leading.waiting.acks.push((node, session, number));
+                }
             }
             FromNode::Leaving => {
                 leading.sessions.remove(&node);
@@ -450,6 +456,9 @@ impl Handler<Committed> for DispatcherActor {
     fn handle(&mut self, committed: Committed, ctx: &mut Context<Self>) {
         let now = self.now();
         let Some(leading) = &mut self.leading else { return };
+        if leading.busy && is_put_back(Bug::ChangesMissedWhileBusy) {
+            return;
+        }
         let state = self.parts.raft.state();
         let mut newborn = Vec::new();
         let mut tasks_of: BTreeSet<NodeId> = BTreeSet::new();

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use shoal_core::model::{Cluster, Node, NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus, Role};
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
 use shoal_net::Caller;
 use shoal_net::ca::{self, CertificateAuthority};
@@ -112,7 +113,7 @@ impl Authority {
         let state = self.raft.state();
         let cluster = state.cluster().ok_or_else(|| JoinRefusal::Unavailable("no cluster".into()))?;
         let node = state.node(id).ok_or(JoinRefusal::Removed(id))?;
-        let role = node.spec.role;
+        let role = if is_put_back(Bug::RoleNeverChanges) { identity.role } else { node.spec.role };
         if role == Role::Worker && self.raft.voters().contains_key(&id) {
             return Err(JoinRefusal::Unavailable("the node still has its seat among the managers".into()));
         }
@@ -172,6 +173,10 @@ fn role_of(cluster: &Cluster, token: &str) -> Option<Role> {
     match (worker, manager) {
         (_, true) => Some(Role::Manager),
         (true, false) => Some(Role::Worker),
+        (false, false) if is_put_back(Bug::OldTokenAccepted) => {
+            let root = |token: &str| token.rsplit_once('-').map(|(root, _)| root.to_owned());
+            (root(token) == root(&cluster.tokens.worker)).then_some(Role::Worker)
+        }
         (false, false) => None,
     }
 }

@@ -8,6 +8,7 @@ use actix::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 use shoal_core::model::NodeId;
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::seats::{self, SeatAction};
 use shoal_core::store::Command;
 use shoal_net::gossip::Membership;
@@ -129,6 +130,9 @@ async fn follow_leadership(
             told = term;
             tracing::info!(?term, leader = ?now.leader, "leadership");
             dispatcher.do_send(Lead(term));
+            if term.is_none() && is_put_back(Bug::DeposedGoesOn) {
+                continue;
+            }
             orchestrator.do_send(Lead(term));
             scheduler.do_send(Lead(term));
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shoal_core::model::{NodeDescription, NodeId, Role};
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::task::Controller;
 use shoal_net::gossip::{GossipConfig, Membership};
 use shoal_net::identity::Credentials;
@@ -338,7 +339,7 @@ impl Member {
                 let credentials = locked(&member.credentials).clone();
                 let now = clock();
                 let due = credentials.renew_at();
-                if now >= due {
+                if now >= due && !is_put_back(Bug::NeverRenewed) {
                     match member.renew().await {
                         // Made by a clock far from this one: asking again at once would bring no better one.
                         Ok(()) if locked(&member.credentials).renew_at() <= clock() => {
@@ -374,7 +375,9 @@ impl Member {
         }
         self.membership.shutdown().await;
         self.runner.shutdown().await;
-        self.scope.abort();
+        if !is_put_back(Bug::TasksLeftAtStop) {
+            self.scope.abort();
+        }
     }
 
     /// Wait until the tasks (already told to go) have stopped.

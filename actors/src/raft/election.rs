@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use openraft::ServerState;
 use shoal_core::model::NodeId;
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::Kind;
 use tokio::time::Instant;
 
@@ -56,7 +57,7 @@ pub(super) async fn elections(inner: Arc<Inner>) {
             continue;
         }
         patience = draw(&inner);
-        let wins = alone || would_win(&inner, groups).await;
+        let wins = alone || is_put_back(Bug::NoPreVote) || would_win(&inner, groups).await;
         // While we asked, another may have stood and had our vote: standing now would only depose it.
         if wins && !inner.reach.voted_for_other_than(inner.me, CHANCE) {
             Counters::add(&inner.counters.elections, 1);

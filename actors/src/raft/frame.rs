@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use ring::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 use ring::rand::{SecureRandom, SystemRandom};
+use shoal_core::put_back::{Bug, is_put_back};
 
 use super::error::{KeyError, OpenError};
 use super::key::DataKey;
@@ -198,6 +199,9 @@ impl<'a> Scan<'a> {
             self.offset += frame.len;
             self.counter = frame.counter;
             return Ok(Some(frame));
+        }
+        if is_put_back(Bug::DamageTakenForTornTail) {
+            return Ok(None);
         }
         let rest = self.bytes.get(self.offset + 1..).unwrap_or_default();
         for (at, window) in rest.windows(FRAME_MAGIC.len()).enumerate() {

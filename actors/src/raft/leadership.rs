@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use openraft::ServerState;
 use shoal_core::model::NodeId;
+use shoal_core::put_back::{Bug, is_put_back};
 use tokio::time::Instant;
 
 use super::reach::REACHABLE_WITHIN;
@@ -85,12 +86,13 @@ impl Inner {
             *reign = Reign { term, began: Some(Instant::now()), barrier: last };
         }
         let young = reign.began.is_some_and(|began| began.elapsed() < self.timing.quorum_lost);
-        if !young && !self.hears_majority(self.timing.quorum_lost) {
+        let deaf = is_put_back(Bug::LeadsWithoutMajority);
+        if !young && !deaf && !self.hears_majority(self.timing.quorum_lost) {
             return Leadership { term, leader: None, is_me: false };
         }
         let ours = self.view.last().is_some_and(|last| {
             last.index >= reign.barrier && last.leader_id.term == term && last.leader_id.node_id == self.me
         });
-        Leadership { term, leader: Some(self.me), is_me: ours }
+        Leadership { term, leader: Some(self.me), is_me: ours || is_put_back(Bug::LeadsBeforeCaughtUp) }
     }
 }

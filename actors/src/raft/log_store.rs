@@ -10,6 +10,7 @@ use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{AnyError, RaftLogReader};
 use serde::Serialize;
 use shoal_core::model::NodeId;
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::codec;
 use tokio::time::Instant;
 
@@ -111,6 +112,8 @@ pub(super) struct LogStore {
     /// Whether the segment can take no more: it is long enough, or a write to it failed.
     closed: bool,
     note: (Vec<u8>, Sealer),
+    /// What a bug that is put back keeps from the disk; else empty.
+    held_back: Vec<u8>,
 }
 
 /// Why a write failed for good.
@@ -160,6 +163,7 @@ impl LogStore {
             offset: 0,
             closed: true,
             note,
+            held_back: Vec::new(),
         };
         // A segment is never continued after a restart, so a torn tail stays where it is and no nonce is used
         // twice.
@@ -211,10 +215,28 @@ impl LogStore {
         let place = Place { segment: self.segment, offset: self.offset, len: bytes.len() };
         // Should the write fail, or we be dropped in it, something of it may be there: go on elsewhere.
         self.closed = true;
-        self.shared.disk.write(&segment_name(self.segment), self.offset, bytes).await?;
+        let (at, bytes) = match is_put_back(Bug::AckBeforeSync) {
+            true => match self.hold_back(kind, bytes) {
+                Some(all) => ((self.offset + place.len as u64).saturating_sub(all.len() as u64), all),
+                None => {
+                    self.closed = false;
+                    self.offset += place.len as u64;
+                    return Ok(place);
+                }
+            },
+            false => (self.offset, bytes),
+        };
+        self.shared.disk.write(&segment_name(self.segment), at, bytes).await?;
         self.closed = false;
         self.offset += place.len as u64;
         Ok(place)
+    }
+
+    /// The bug: entries are written some at a time, and not at once.
+    fn hold_back(&mut self, kind: Kind, bytes: Vec<u8>) -> Option<Vec<u8>> {
+        self.held_back.extend(bytes);
+        let holds = kind == Kind::Entries && self.held_back.len() < 8192;
+        (!holds).then(|| std::mem::take(&mut self.held_back))
     }
 
     /// Make a record durable; while the disk is full, wait for space.
@@ -340,7 +362,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        let written = self.mark(Kind::Vote, &Marks::Vote(*vote)).await;
+        let written = match is_put_back(Bug::VoteNotPersisted) {
+            true => Ok(()),
+            false => self.mark(Kind::Vote, &Marks::Vote(*vote)).await,
+        };
         written.map_err(|error| StorageIoError::write_vote(AnyError::error(error)))?;
         self.vote = Some(*vote);
         Ok(())
@@ -377,7 +402,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        let written = self.write(Kind::Truncate, log_id.index, &[]).await;
+        let written = match is_put_back(Bug::TruncationNotPersisted) {
+            true => Ok(()),
+            false => self.write(Kind::Truncate, log_id.index, &[]).await.map(|_| ()),
+        };
         written.map_err(|error| StorageIoError::write_logs(AnyError::error(error)))?;
         self.shared.index().truncate(log_id.index);
         Ok(())

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use openraft::storage::RaftStateMachine;
 use openraft::{AnyError, EntryPayload, RaftSnapshotBuilder, Snapshot};
+use shoal_core::model::Timestamp;
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::store::{Event, State};
 use tokio::sync::{broadcast, watch};
 
@@ -91,7 +93,13 @@ impl Machine {
         }
     }
 
-    fn apply_batch(&mut self, log_id: LogId, batch: &Batch, events: &mut Vec<Event>) -> Reply {
+    fn apply_batch(
+        &mut self,
+        log_id: LogId,
+        batch: &Batch,
+        events: &mut Vec<Event>,
+        batch_time: &mut Option<Timestamp>,
+    ) -> Reply {
         let Replicated { state, recent } = &mut self.replicated;
         state.skip(log_id.index);
         let proposals = match batch.proposals() {
@@ -102,8 +110,11 @@ impl Machine {
             }
         };
         let mut outcomes = Vec::with_capacity(proposals.len());
-        for (id, command) in proposals {
-            if let Some(known) = recent.get(id) {
+        for (id, mut command) in proposals {
+            if is_put_back(Bug::TimeOfBatch) {
+                command.at = *batch_time.get_or_insert(command.at);
+            }
+            if let Some(known) = recent.get(id).filter(|_| !is_put_back(Bug::AppliedTwice)) {
                 outcomes.push(known.clone());
                 continue;
             }
@@ -130,11 +141,15 @@ impl RaftStateMachine<TypeConfig> for Machine {
     {
         let mut replies = Vec::new();
         let mut events = Vec::new();
+        let mut batch_time = None;
         for entry in entries {
+            if is_put_back(Bug::EventsDropped) {
+                events.clear();
+            }
             let log_id = entry.log_id;
             self.last = Some(log_id);
             replies.push(match entry.payload {
-                EntryPayload::Normal(batch) => self.apply_batch(log_id, &batch, &mut events),
+                EntryPayload::Normal(batch) => self.apply_batch(log_id, &batch, &mut events, &mut batch_time),
                 EntryPayload::Blank => {
                     self.replicated.state.skip(log_id.index);
                     Reply::Nothing
@@ -205,9 +220,13 @@ pub(super) struct Builder {
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
+        let last_membership = match is_put_back(Bug::SnapshotWithoutMembers) {
+            true => StoredMembership::default(),
+            false => self.membership.clone(),
+        };
         let meta = SnapshotMeta {
             last_log_id: self.last,
-            last_membership: self.membership.clone(),
+            last_membership,
             snapshot_id: self.last.map_or_else(|| "empty".to_owned(), |last| last.to_string()),
         };
         let encoded = snapshot::encode(self.snapshots.disk(), self.replicated.clone()).await;

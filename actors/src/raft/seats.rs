@@ -6,6 +6,7 @@ use std::time::Duration;
 use openraft::ChangeMembers;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use shoal_core::model::NodeId;
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::Kind;
 use shoal_wire::v1::{Outcome, SeatRequest, SeatResponse};
 use tokio::time::{Instant, timeout_at};
@@ -173,7 +174,7 @@ impl Inner {
         let reachable = self.reachable();
         let reached = remaining.iter().filter(|other| reachable.contains(other)).count();
         let majority = remaining.len() / 2 + 1;
-        if reached < majority {
+        if reached < majority && !is_put_back(Bug::DemotionLosesQuorum) {
             return Err(Err(SeatError::QuorumLoss {
                 remaining: remaining.len(),
                 reachable: reached,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::store::State;
 use shoal_wire::codec;
 use tokio::sync::oneshot;
@@ -59,7 +60,11 @@ pub(super) enum SnapshotError {
 pub(super) async fn encode(disk: &dyn Disk, replicated: Replicated) -> Result<Vec<u8>, SnapshotError> {
     let (tx, rx) = oneshot::channel();
     disk.offload(Box::new(move || {
-        let _ = tx.send(codec::encode(&Image::V1(replicated.state, replicated.recent.image())));
+        let recent = match is_put_back(Bug::SnapshotWithoutRecent) {
+            true => Recent::default(),
+            false => replicated.recent,
+        };
+        let _ = tx.send(codec::encode(&Image::V1(replicated.state, recent.image())));
     }));
     Ok(rx.await.map_err(|_| io::Error::other("the snapshot was not written to its end"))??)
 }
@@ -154,7 +159,12 @@ impl SnapshotStore {
         bytes.extend(sealer.seal(Kind::Snapshot, 0, &codec::encode(&record)?)?);
         let mut pause = Duration::from_millis(200);
         loop {
-            match self.disk.replace(FILE, bytes.clone()).await {
+            let write = self.disk.replace(FILE, bytes.clone());
+            if is_put_back(Bug::SnapshotNotAwaited) {
+                tokio::spawn(write);
+                break;
+            }
+            match write.await {
                 Ok(()) => break,
                 Err(error) if is_full(&error) => {
                     tracing::warn!(%error, "no space for a snapshot: the log grows until there is");

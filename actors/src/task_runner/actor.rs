@@ -9,6 +9,7 @@ use actix::{
     SpawnHandle, WrapFuture,
 };
 use shoal_core::model::{Task, TaskId, TaskState, TaskStatus, Timestamp};
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::task::{
     Action, Container, Controller, ControllerError, Local, Next, Outcome, interrupts, step,
 };
@@ -76,6 +77,9 @@ impl TaskRunner {
 
     /// Take up the tasks of the records, and tell anew how each fares: nobody knows what was acknowledged.
     fn restore(&mut self, stored: Vec<StoredTask>, ctx: &mut Context<Self>) {
+        if is_put_back(Bug::RecordsNotRead) {
+            return;
+        }
         let ids: Vec<TaskId> = stored.iter().map(|stored| stored.task.id).collect();
         for StoredTask { task, status } in stored {
             self.shared.outbox.put(task.id, status.clone());
@@ -282,7 +286,7 @@ impl Handler<SetComplete> for TaskRunner {
     fn handle(&mut self, SetComplete(tasks): SetComplete, ctx: &mut Self::Context) {
         let wanted: std::collections::BTreeSet<TaskId> = tasks.iter().map(|task| task.id).collect();
         let surplus: Vec<TaskId> = self.tasks.keys().filter(|id| !wanted.contains(id)).copied().collect();
-        for id in surplus {
+        for id in surplus.into_iter().filter(|_| !is_put_back(Bug::SurplusKept)) {
             self.unassign(id, ctx);
         }
         for task in tasks {

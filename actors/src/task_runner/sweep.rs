@@ -3,6 +3,7 @@
 
 use actix::{AsyncContext, Context, Handler, Message};
 use shoal_core::model::TaskId;
+use shoal_core::put_back::{Bug, is_put_back};
 use tokio::task::JoinHandle;
 
 use super::actor::TaskRunner;
@@ -46,7 +47,7 @@ impl TaskRunner {
 
     fn look_for_orphans(&mut self, ctx: &mut Context<Self>) {
         let under_way = self.sweep.work.as_ref().is_some_and(|work| !work.is_finished());
-        if !self.sweep.allowed || under_way {
+        if !self.sweep.allowed || under_way || is_put_back(Bug::OrphansKept) {
             return;
         }
         let (controller, runner) = (self.controller.clone(), ctx.address());

@@ -8,6 +8,7 @@ use shoal_core::check::converged;
 use shoal_core::model::{NodeState, Role, TaskState};
 use shoal_core::store::State;
 
+use super::leftovers;
 use crate::host::Host;
 
 /// What still ails the cluster; nothing if it is well.
@@ -49,7 +50,11 @@ pub fn healed(hosts: &[Host]) -> Option<String> {
     if let Some(first) = missing.first() {
         return Some(format!("{first}, and {} more", missing.len() - 1));
     }
-    hosts.iter().find_map(|host| leftover(host, state))
+    hosts
+        .iter()
+        .find_map(|host| leftover(host, state))
+        .or_else(|| leftovers::containers(hosts, state))
+        .or_else(|| leftovers::history(state))
 }
 
 /// What runs and should not, or should and does not.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{NodeId, PortConfig, Task, TaskId, TaskState};
+use crate::put_back::{Bug, is_put_back};
 use crate::store::State;
 
 /// Tasks in an incremental message at most; the rest follows in the next.
@@ -88,10 +89,16 @@ impl AssignmentSet {
             return Some(Assignments::Complete { sequence: self.sequence, tasks });
         };
         let is_news = |task: &&Arc<Task>| {
-            sent.get(&task.id).is_none_or(|known| known.desired != task.desired || known.ports != task.ports)
+            sent.get(&task.id).is_none_or(|known| {
+                let other = known.desired != task.desired || known.ports != task.ports;
+                other && !is_put_back(Bug::WishNotSent)
+            })
         };
         let changed: Vec<Arc<Task>> = tasks.filter(is_news).take(INCREMENT_MAX).cloned().collect();
-        let is_gone = |id: &TaskId| state.task(*id).is_none_or(|task| !is_assigned_to_node(task, self.node));
+        let is_gone = |id: &TaskId| {
+            !is_put_back(Bug::RemovalNotSent)
+                && state.task(*id).is_none_or(|task| !is_assigned_to_node(task, self.node))
+        };
         let removed: Vec<TaskId> =
             sent.keys().copied().filter(is_gone).take(INCREMENT_MAX.saturating_sub(changed.len())).collect();
         if changed.is_empty() && removed.is_empty() {

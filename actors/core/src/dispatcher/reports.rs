@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::model::{NodeId, Task, TaskId, TaskState, TaskStatus};
+use crate::put_back::{Bug, is_put_back};
 use crate::store::{State, Write};
 
 /// Bytes of a message or an error text that are kept.
@@ -123,7 +124,8 @@ fn is_news(task: &Task, status: &TaskStatus) -> bool {
 
 /// Whether `next` may follow `known`: forward, or the same state told otherwise. What has ended stays so.
 fn advances(known: &TaskStatus, next: &TaskStatus) -> bool {
-    !known.state.is_terminal() && next.state >= known.state && next != known
+    let back = next.state < known.state && !is_put_back(Bug::TaskGoesBack);
+    !known.state.is_terminal() && !back && next != known
 }
 
 fn truncate(text: &mut String) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{NodeId, Timestamp};
+use crate::put_back::{Bug, is_put_back};
 
 /// When silence means what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +113,7 @@ impl Detector {
 
     /// A node should open its session: it has a new leader's grace to do so.
     pub fn expect(&mut self, node: NodeId, now: Timestamp) {
-        let grace = self.config.grace;
+        let grace = if is_put_back(Bug::NoGrace) { Duration::ZERO } else { self.config.grace };
         self.nodes.entry(node).or_insert_with(|| Watched { heard: now, grace, evidence: None, down: false });
     }
 
@@ -160,11 +161,11 @@ impl Detector {
         self.ticked = now;
         self.isolated = self.isolated.min(now);
         for watched in self.nodes.values_mut() {
-            if !back.is_zero() {
+            if !back.is_zero() && !is_put_back(Bug::ClockBackNotSeen) {
                 let back = u64::try_from(back.as_millis()).unwrap_or(u64::MAX);
                 watched.heard = Timestamp(watched.heard.0.saturating_sub(back)).min(now);
             }
-            if late >= self.config.starved {
+            if late >= self.config.starved && !is_put_back(Bug::StarvationNotExcused) {
                 watched.heard = watched.heard.plus(late).min(now);
             }
         }
@@ -252,7 +253,7 @@ impl Watched {
             return None;
         }
         let ms = silence.as_millis();
-        if evidence.is_heard() {
+        if evidence.is_heard() && !is_put_back(Bug::OneWitness) {
             let by = if gossip_alive {
                 "gossip hears it".into()
             } else {

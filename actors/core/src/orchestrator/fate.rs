@@ -6,6 +6,7 @@ use crate::model::constraint::normal_arch;
 use crate::model::{
     Availability, Node, NodeId, NodeState, Placement, Platform, Resources, Service, Task, TaskId,
 };
+use crate::put_back::{Bug, is_put_back};
 use crate::store::State;
 
 /// What becomes of a task on its node.
@@ -28,10 +29,13 @@ pub(super) fn fate(
 ) -> Fate {
     let Some(id) = task.node_id else { return Fate::Stay };
     let Some(node) = state.node(id) else { return Fate::Lost("its node was removed".into()) };
-    if node.status.state == NodeState::Down {
+    let unreachable =
+        is_put_back(Bug::UnreachableCountsAsLost) && node.status.state == NodeState::Disconnected;
+    let down = node.status.state == NodeState::Down && !is_put_back(Bug::LostNeverReplaced);
+    if down || unreachable {
         return Fate::Lost(format!("its node {} is down", node.name()));
     }
-    if node.spec.availability == Availability::Drain {
+    if node.spec.availability == Availability::Drain && !is_put_back(Bug::DrainIgnored) {
         return Fate::Leave(format!("its node {} is drained", node.name()));
     }
     if let Some(why) = evicted.get(&task.id) {

@@ -28,6 +28,7 @@ use rand::RngCore;
 
 use crate::model::{Node, NodeId, ServiceId, ServiceMode, Task, TaskId, TaskState, Timestamp, UpdateState};
 use crate::plan::Plan;
+use crate::put_back::{Bug, is_put_back};
 use crate::store::{Event, EventKind, ObjectId, State};
 
 pub use outdated::outdated;
@@ -125,7 +126,9 @@ impl Orchestrator {
         }
         self.nodes.insert(id);
         self.services.extend(state.tasks_of_node(id).map(|task| task.service_id));
-        self.services.extend(self.globals.iter().copied());
+        if !is_put_back(Bug::GlobalMissesNodes) {
+            self.services.extend(self.globals.iter().copied());
+        }
     }
 
     /// What is to be done now. Services that needed something are looked at again in the next call, so that

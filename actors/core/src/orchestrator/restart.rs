@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{RestartCondition, Service, Task, TaskState};
+use crate::put_back::{Bug, is_put_back};
 
 /// What becomes of a slot whose task ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +37,16 @@ pub(super) fn restart(service: &Service, tasks: &[&Arc<Task>], ended: &Task) -> 
     if !wanted || (policy.max_attempts > 0 && attempts(service, tasks, ended) >= policy.max_attempts) {
         return Restart::Never;
     }
-    Restart::After(policy.delay)
+    let delay = if is_put_back(Bug::NoRestartDelay) { Duration::ZERO } else { policy.delay };
+    Restart::After(delay)
 }
 
 /// How often the slot was restarted within the policy's window before `ended` came to its end. All times are
 /// the managers' own: when the end was noted, and when the successors were made.
 fn attempts(service: &Service, tasks: &[&Arc<Task>], ended: &Task) -> u64 {
+    if is_put_back(Bug::AttemptsForgotten) {
+        return 0;
+    }
     let window = service.spec.task.restart.window;
     let end = ended.meta.updated_at;
     let counted = tasks

@@ -8,6 +8,7 @@ use rand::RngCore;
 
 use crate::model::{Meta, Service, Slot, Task, TaskId, TaskState, TaskStatus, Timestamp};
 use crate::plan::Plan;
+use crate::put_back::{Bug, is_put_back};
 use crate::store::{Expect, ObjectId, State, Write};
 
 use super::batch::{Batch, WRITES_PER_SHAKY_STEP, WRITES_PER_STEP};
@@ -86,7 +87,10 @@ impl<'a> Round<'a> {
 
     /// All that is written from now on holds only for this version of the service's specification.
     pub(super) fn relies_on(&mut self, service: &Service) {
-        let base = vec![Expect::SpecVersion(ObjectId::Service(service.id), service.meta.spec_version)];
+        let mut base = vec![Expect::SpecVersion(ObjectId::Service(service.id), service.meta.spec_version)];
+        if is_put_back(Bug::PlanForOldVersion) {
+            base.clear();
+        }
         let batch = |most| Batch::new(base.clone(), most);
         self.stops = batch(WRITES_PER_STEP);
         self.lost = batch(WRITES_PER_STEP);
@@ -177,7 +181,8 @@ impl<'a> Round<'a> {
         why: &str,
     ) {
         let start_after = (!how.delay.is_zero()).then(|| self.now.plus(how.delay));
-        let stopping = |task: &&Arc<Task>| may_run(self.state, task);
+        let stopping =
+            |task: &&Arc<Task>| may_run(self.state, task) && !is_put_back(Bug::SuccessorNotHeldBack);
         let held_back = start_after.is_some() || slot.tasks.iter().any(stopping);
         let new = self.make(service, old.slot, held_back, start_after);
         self.because(|| format!("{}: task {} replaces {}: {why}", old.slot_name(), new.id, old.id));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{NodeState, Service, Slot, Task, TaskState, UpdateState};
+use crate::put_back::{Bug, is_put_back};
 use crate::store::Write;
 
 use super::restart::is_attempt;
@@ -44,7 +45,7 @@ fn is_over(round: &mut Round<'_>, task: &Task) -> bool {
         return false;
     }
     // Only tasks that shall run are placed, so this one never will be.
-    if task.status.state < TaskState::Assigned {
+    if task.status.state < TaskState::Assigned || is_put_back(Bug::ForgottenAlive) {
         return true;
     }
     let Some(id) = task.node_id else { return true };
@@ -66,6 +67,7 @@ fn is_over(round: &mut Round<'_>, task: &Task) -> bool {
 /// Forget the oldest of the replaced tasks, but for those that the restart policy still counts, and the
 /// newest predecessor of a slot under update, which tells that the slot takes part in it.
 fn trim(round: &mut Round<'_>, service: &Service, slot: &SlotTasks<'_>, ended: &[&Arc<Task>], limit: u64) {
+    let limit = if is_put_back(Bug::HistoryNotTrimmed) { u64::MAX } else { limit };
     let keep = usize::try_from(limit).unwrap_or(usize::MAX);
     let updating = service.update.as_ref().is_some_and(|update| update.state == UpdateState::Updating);
     let predecessor = ended

@@ -12,6 +12,7 @@ use crate::model::{
     FailureAction, PortMode, RestartCondition, Service, ServiceSpec, Slot, Task, TaskState, Timestamp,
     UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
 };
+use crate::put_back::{Bug, is_put_back};
 use crate::store::Write;
 
 use super::round::{Round, Successor};
@@ -172,6 +173,7 @@ fn replace_next(
 ) {
     let parallelism = match run.config.parallelism {
         0 => usize::MAX,
+        _ if is_put_back(Bug::UpdateAllAtOnce) => usize::MAX,
         some => usize::try_from(some).unwrap_or(usize::MAX),
     };
     waiting.sort_by_key(|slot| {
@@ -211,7 +213,7 @@ fn is_settled(round: &mut Round<'_>, service: &Service, run: &Run, progress: &[P
     if let Some(end) = watched_to {
         round.wake(end);
     }
-    watched_to.is_none()
+    watched_to.is_none() && !is_put_back(Bug::UpdateNeverEnds)
 }
 
 fn complete(round: &mut Round<'_>, service: &Service, run: &Run, failed: usize) {

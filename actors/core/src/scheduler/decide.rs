@@ -10,6 +10,7 @@ use super::node_info::Held;
 use super::queue::{Group, GroupKey};
 use crate::model::{PortConfig, TaskId, TaskState, TaskStatus, Timestamp};
 use crate::plan::{Plan, Step};
+use crate::put_back::{Bug, is_put_back};
 use crate::store::{Expect, State, Write};
 
 /// Writes in one step at most.
@@ -160,6 +161,7 @@ impl Scheduler {
             // takes no task, and one that is lost least of all. Nor must it have another role, which constraints may name.
             step.expects = slots
                 .into_iter()
+                .filter(|_| !is_put_back(Bug::PlacementNotChecked))
                 .filter_map(|slot| self.table.node(slot))
                 .flat_map(|node| {
                     [Expect::Placeable(node.id, node.meta.spec_version), Expect::Role(node.id, node.role)]

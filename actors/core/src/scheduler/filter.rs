@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::bits::Bits;
 use super::demand::Demand;
 use super::node_info::NodeTable;
+use crate::put_back::{Bug, is_put_back};
 
 /// A filter, in the order in which they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -120,6 +121,7 @@ impl NodeTable {
                     left.retain(|at| column.map_or(0, |column| column.free(at)) >= *count);
                 }
             }
+            Filter::Constraints if is_put_back(Bug::ConstraintsIgnored) => return false,
             Filter::Constraints => {
                 for constraint in &demand.constraints {
                     left.intersect(self.masks.constraint(&self.nodes, constraint));
@@ -127,6 +129,7 @@ impl NodeTable {
             }
             Filter::Platform if demand.platforms.is_empty() => return false,
             Filter::Platform => left.intersect(self.masks.platforms(&self.nodes, &demand.platforms)),
+            Filter::HostPort if is_put_back(Bug::HostPortsIgnored) => return false,
             Filter::HostPort => {
                 for port in &demand.ports {
                     for slot in self.ports.get(port).into_iter().flat_map(|nodes| nodes.keys()) {
@@ -134,7 +137,9 @@ impl NodeTable {
                     }
                 }
             }
-            Filter::MaxReplicas if demand.max_replicas == 0 => return false,
+            Filter::MaxReplicas if demand.max_replicas == 0 || is_put_back(Bug::MaxReplicasIgnored) => {
+                return false;
+            }
             Filter::MaxReplicas => {
                 let nodes = self.services.get(&demand.service);
                 for (slot, count) in nodes.into_iter().flatten() {

@@ -9,7 +9,8 @@ use super::column::Column;
 use super::demand::HostPort;
 use super::failures::Failures;
 use super::spread::Trees;
-use crate::model::{Node, NodeId, Resources, ServiceId, TaskId, TaskSpec, TaskState, Timestamp};
+use crate::model::{Node, NodeId, NodeState, Resources, ServiceId, TaskId, TaskSpec, TaskState, Timestamp};
+use crate::put_back::{Bug, is_put_back};
 use crate::store::State;
 
 /// One task in [`NodeTable::order`].
@@ -105,7 +106,8 @@ impl NodeTable {
             return false;
         }
         self.set_capacity(slot, node.description.as_ref().map(|d| &d.resources));
-        self.ready.set(slot, node.is_schedulable());
+        let blind = is_put_back(Bug::AvailabilityIgnored) && node.status.state == NodeState::Ready;
+        self.ready.set(slot, blind || node.is_schedulable());
         self.masks.update(slot, Some(node));
         self.trees.update(slot, node);
         self.nodes[at] = Some(Arc::clone(node));

@@ -10,6 +10,7 @@ use super::heaps::Heaps;
 use super::node_info::NodeTable;
 use super::spread::Tree;
 use crate::model::Timestamp;
+use crate::put_back::{Bug, is_put_back};
 
 /// The order of nodes: failing (1 bit) | tasks of the service (31) | tasks in all (32) | rank (32).
 type Key = u128;
@@ -138,12 +139,12 @@ impl NodeTable {
         let (cpus, memory, generic) = (&self.cpus, &self.memory, &self.generic);
         let (nano_cpus, memory_bytes) = (demand.nano_cpus, demand.memory_bytes);
         let enough = |at: usize| {
-            (nano_cpus == 0 || cpus.free(at) >= nano_cpus)
-                && (memory_bytes == 0 || memory.free(at) >= memory_bytes)
-                && demand
-                    .generic
-                    .iter()
-                    .all(|(kind, count)| generic.get(kind).is_some_and(|column| column.free(at) >= *count))
+            is_put_back(Bug::ResourcesIgnored)
+                || (nano_cpus == 0 || cpus.free(at) >= nano_cpus)
+                    && (memory_bytes == 0 || memory.free(at) >= memory_bytes)
+                    && demand.generic.iter().all(|(kind, count)| {
+                        generic.get(kind).is_some_and(|column| column.free(at) >= *count)
+                    })
         };
         let most = u32::try_from(count.saturating_mul(2)).unwrap_or(u32::MAX);
         let mut leaves = Heaps::with_room(tree.sizes.iter().map(|size| *size.min(&most)).collect(), 0);

@@ -9,6 +9,7 @@ use crate::model::{
     Meta, Node, NodeId, NodeState, Service, ServiceId, ServiceSpec, Task, TaskId, TaskState, TaskStatus,
     Timestamp,
 };
+use crate::put_back::{Bug, is_put_back};
 
 /// Why a command was refused. Nothing of it was applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -61,6 +62,7 @@ impl State {
         self.applied = index;
         if let Some(proposed) = command.term
             && proposed != term
+            && !is_put_back(Bug::StaleTermTaken)
         {
             return Err(ApplyError::StaleTerm { proposed, committed: term });
         }
@@ -92,6 +94,7 @@ impl State {
         match expect {
             Expect::SpecVersion(object, version) => match self.meta(*object) {
                 None => Err(ApplyError::NotFound(*object)),
+                Some(_) if is_put_back(Bug::LostUpdate) => Ok(()),
                 Some(meta) if meta.spec_version != *version => Err(ApplyError::OutOfSequence(*object)),
                 Some(_) => Ok(()),
             },
@@ -131,7 +134,7 @@ impl Applying<'_> {
     fn touch(&self, meta: &mut Meta, spec: bool) {
         meta.revision = self.index;
         meta.updated_at = self.at;
-        if spec {
+        if spec || is_put_back(Bug::StatusMovesVersion) {
             meta.spec_version = self.index;
         }
     }
@@ -338,7 +341,7 @@ impl Applying<'_> {
 
     fn task_desired(&mut self, id: TaskId, desired: TaskState) {
         let Some(mut task) = self.state.tasks.get(&id).cloned() else { return };
-        if desired <= task.desired {
+        if desired <= task.desired && !is_put_back(Bug::DesiredGoesBack) {
             return;
         }
         Arc::make_mut(&mut task).desired = desired;
@@ -348,9 +351,8 @@ impl Applying<'_> {
     fn task_status(&mut self, id: TaskId, status: TaskStatus) {
         let Some(mut task) = self.state.tasks.get(&id).cloned() else { return };
         let current = &task.status;
-        if status.state < current.state
-            || (status.state == current.state && (current.state.is_terminal() || *current == status))
-        {
+        let back = status.state < current.state && !is_put_back(Bug::TaskGoesBack);
+        if back || (status.state == current.state && (current.state.is_terminal() || *current == status)) {
             return;
         }
         let object = Arc::make_mut(&mut task);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ObjectId;
 use crate::model::{Cluster, Node, NodeId, Service, ServiceId, Task, TaskId, Timestamp};
+use crate::put_back::{Bug, is_put_back};
 
 /// The replicated state of a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,6 +61,11 @@ struct Image {
     tasks: Vec<Arc<Task>>,
 }
 
+/// Whether a snapshot holds the task.
+fn is_kept(task: &&Arc<Task>) -> bool {
+    !(is_put_back(Bug::SnapshotWithoutEnded) && task.status.state.is_terminal())
+}
+
 impl Serialize for State {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         Image {
@@ -68,7 +74,7 @@ impl Serialize for State {
             nodes: self.nodes.values().cloned().collect(),
             removed_nodes: self.removed_nodes.iter().map(|(id, at)| (*id, *at)).collect(),
             services: self.services.values().cloned().collect(),
-            tasks: self.tasks.values().cloned().collect(),
+            tasks: self.tasks.values().filter(is_kept).cloned().collect(),
         }
         .serialize(serializer)
     }

@@ -6,6 +6,7 @@
 
 use super::{Container, ExitStatus, Health, Local};
 use crate::model::{Task, TaskState, TaskStatus, Timestamp};
+use crate::put_back::{Bug, is_put_back};
 
 /// Failed stops in a row after which the container is killed and removed instead.
 const STOP_ATTEMPTS_MAX: u32 = 5;
@@ -88,6 +89,7 @@ pub fn interrupts(task: &Task, local: &Local, under_way: Action) -> bool {
 /// It is not wanted here any more: stop, then remove.
 fn clear_away(local: &Local) -> Next {
     match &local.container {
+        Container::Running(_) if is_put_back(Bug::UnassignedNotStopped) => Next::Forget,
         Container::Unknown => Next::Do(Action::Inspect),
         Container::Running(_) if local.attempts < STOP_ATTEMPTS_MAX => Next::Do(Action::Stop),
         Container::Running(_) | Container::Created | Container::Exited(_) => Next::Do(Action::Remove),

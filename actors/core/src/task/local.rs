@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Action, ControllerError, ExitStatus, LocalContainer, RunState};
 use crate::model::{ContainerStatus, Task, TaskState, TaskStatus, Timestamp};
+use crate::put_back::{Bug, is_put_back};
 
 /// Longest wait between two tries at a runtime that does not answer.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
@@ -94,8 +95,9 @@ impl Local {
     pub fn assigned(task: &Task) -> Self {
         let mut status = task.status.clone();
         status.state = status.state.max(TaskState::Assigned);
+        let blind = is_put_back(Bug::ContainerNotLookedFor);
         let container =
-            if status.state < TaskState::Preparing { Container::Absent } else { Container::Unknown };
+            if status.state < TaskState::Preparing || blind { Container::Absent } else { Container::Unknown };
         Self { status, container, ..Self::default() }
     }
 
@@ -141,6 +143,9 @@ impl Local {
                 local.verify = !exit.error.is_empty();
                 local.container = Container::Exited(exit);
             }),
+            Outcome::Stopped(Err(_)) if is_put_back(Bug::FailedStopCountsAsDone) => {
+                self.container = Container::Exited(ExitStatus::default());
+            }
             Outcome::Stopped(result) => self.take(result, now, |local, exit| {
                 local.container = Container::Exited(exit);
             }),

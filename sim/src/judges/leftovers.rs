@@ -1,0 +1,98 @@
+//! What a cluster that is well must not keep: containers of nobody's, and history beyond its limit.
+
+use std::collections::BTreeMap;
+
+use shoal_core::model::TaskState;
+use shoal_core::store::State;
+
+use crate::host::Host;
+
+/// A container that belongs to no task of its host.
+#[must_use]
+pub(super) fn containers(hosts: &[Host], state: &State) -> Option<String> {
+    hosts.iter().find_map(|host| {
+        let name = format!("h{}", host.number);
+        let node = state.nodes().find(|node| node.hostname() == name)?;
+        let id = host.engine.all().into_iter().find(|id| {
+            state
+                .task(*id)
+                .is_none_or(|task| task.node_id != Some(node.id) || task.status.state.is_terminal())
+        })?;
+        Some(format!("{name} has a container of task {id}, which is not its own any more"))
+    })
+}
+
+/// A slot with more ended tasks than are kept.
+#[must_use]
+pub(super) fn history(state: &State) -> Option<String> {
+    let limit = state.cluster().map_or(5, |cluster| cluster.spec.task_history_limit);
+    state.services().find_map(|service| {
+        let mut ended: BTreeMap<_, u64> = BTreeMap::new();
+        for task in state.tasks_of_service(service.id) {
+            if task.desired == TaskState::Shutdown && task.status.state.is_terminal() {
+                *ended.entry(task.slot).or_default() += 1;
+            }
+        }
+        // Those that the restart policy counts are kept beside, and the one that an update began from.
+        let most = limit + service.spec.task.restart.max_attempts + 1;
+        let (slot, count) = ended.into_iter().find(|(_, count)| *count > most)?;
+        Some(format!("slot {slot:?} of {} keeps {count} ended tasks, {most} at most", service.spec.name))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use shoal_core::model::{
+        EndpointSpec, Meta, Service, ServiceId, ServiceMode, ServiceSpec, Slot, Task, TaskId, TaskStatus,
+    };
+    use shoal_core::store::{Command, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_slot_that_keeps_all_of_its_history_is_found() {
+        let id = ServiceId::from_u128(1);
+        let spec = ServiceSpec {
+            name: "s".into(),
+            labels: BTreeMap::new(),
+            mode: ServiceMode::Replicated { replicas: 1 },
+            task: Arc::default(),
+            update: None,
+            rollback: None,
+            endpoint: EndpointSpec::default(),
+        };
+        let service = Service {
+            meta: Meta::default(),
+            id,
+            spec,
+            previous_spec: None,
+            task_spec_version: 0,
+            update: None,
+        };
+        let task = |number| {
+            Write::TaskCreate(Arc::new(Task {
+                meta: Meta::default(),
+                id: TaskId::from_u128(number),
+                service_id: id,
+                service_name: "s".into(),
+                slot: Slot::Replica(1),
+                node_id: None,
+                spec: Arc::default(),
+                spec_version: 0,
+                ports: Vec::new(),
+                desired: TaskState::Shutdown,
+                start_after: None,
+                status: TaskStatus { state: TaskState::Failed, ..TaskStatus::default() },
+            }))
+        };
+        let mut state = State::default();
+        let mut writes = vec![Write::ServiceCreate(Box::new(service))];
+        writes.extend((1..=6).map(task));
+        state.apply(1, 1, Command { writes, ..Command::default() }).expect("legal");
+        assert_eq!(history(&state), None);
+        state.apply(2, 1, Command { writes: vec![task(7)], ..Command::default() }).expect("legal");
+        assert!(history(&state).is_some());
+    }
+}

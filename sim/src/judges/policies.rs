@@ -1,0 +1,174 @@
+//! Whether restarts and updates keep to their service's word, from one state to the next.
+
+use std::collections::BTreeMap;
+
+use shoal_core::model::{Availability, NodeState, Service, ServiceId, Task, TaskState};
+use shoal_core::store::State;
+
+/// States come one by one, or nothing is said of what was in between.
+#[derive(Default)]
+pub(super) struct Policies {
+    last: Option<State>,
+}
+
+fn ended_by_itself(task: &Task) -> bool {
+    matches!(task.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected)
+}
+
+/// The task that `new` follows because it ended by itself.
+fn followed<'a>(before: &'a State, after: &State, new: &Task) -> Option<&'a Task> {
+    let mut of_slot = before.tasks_of_service(new.service_id).filter(|task| task.slot == new.slot);
+    let old = of_slot.find(|old| {
+        let stops = after.task(old.id).is_none_or(|now| now.desired > TaskState::Running);
+        old.desired <= TaskState::Running && stops
+    })?;
+    let here = old.node_id.and_then(|id| before.node(id)).is_some_and(|node| {
+        node.status.state != NodeState::Down && node.spec.availability != Availability::Drain
+    });
+    (ended_by_itself(old) && here && old.spec == new.spec).then_some(old.as_ref())
+}
+
+impl Policies {
+    /// Look at a state.
+    pub(super) fn look(&mut self, state: &State) -> Vec<String> {
+        let before = self.last.replace(state.clone()).unwrap_or_default();
+        if before.applied() > state.applied() {
+            self.last = Some(before);
+            return Vec::new();
+        }
+        if before.applied() + 1 != state.applied() {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        let mut updated: BTreeMap<ServiceId, u64> = BTreeMap::new();
+        for new in state.tasks().filter(|task| before.task(task.id).is_none()) {
+            let Some(service) = state.service(new.service_id) else { continue };
+            if let Some(old) = followed(&before, state, new) {
+                found.extend(restarted(&before, service, old, new));
+            } else if replaces_good_one(&before, state, new) {
+                *updated.entry(service.id).or_default() += 1;
+            }
+        }
+        for (id, count) in updated {
+            let config =
+                state.service(id).and_then(|service| service.spec.update.clone()).unwrap_or_default();
+            if config.parallelism > 0 && count > config.parallelism {
+                found.push(format!(
+                    "{count} tasks of service {id} are updated at once, {} may be",
+                    config.parallelism
+                ));
+            }
+        }
+        found
+    }
+}
+
+fn restarted(before: &State, service: &Service, old: &Task, new: &Task) -> Vec<String> {
+    let policy = &service.spec.task.restart;
+    let mut found = Vec::new();
+    let waits = new.start_after.is_some_and(|at| at.since(new.meta.created_at) >= policy.delay);
+    if !policy.delay.is_zero() && !waits {
+        found.push(format!("task {} follows {} without the delay of {:?}", new.id, old.id, policy.delay));
+    }
+    let attempts = before.tasks_of_service(service.id).filter(|task| {
+        let replaced = task.slot == new.slot && task.desired == TaskState::Shutdown;
+        replaced && ended_by_itself(task) && task.spec == new.spec
+    });
+    let attempt = attempts.count() as u64 + 1;
+    if policy.max_attempts > 0 && policy.window.is_zero() && attempt > policy.max_attempts {
+        found.push(format!("task {} is attempt {attempt}, {} are allowed", new.id, policy.max_attempts));
+    }
+    found
+}
+
+/// Whether a task takes the place of one that ran well and was only outdated.
+fn replaces_good_one(before: &State, after: &State, new: &Task) -> bool {
+    before.tasks_of_service(new.service_id).filter(|old| old.slot == new.slot).any(|old| {
+        let well = old.node_id.and_then(|id| before.node(id)).is_some_and(|node| node.is_schedulable());
+        let stops = after.task(old.id).is_some_and(|now| now.desired > TaskState::Running);
+        well && stops
+            && old.spec_version < new.spec_version
+            && old.spec.container != new.spec.container
+            && old.status.state == TaskState::Running
+            && old.desired == TaskState::Running
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use shoal_core::model::{
+        EndpointSpec, Meta, Node, NodeId, RestartPolicy, ServiceMode, ServiceSpec, Slot, TaskId, TaskSpec,
+        TaskStatus, Timestamp,
+    };
+    use shoal_core::store::{Command, Write};
+
+    use super::*;
+
+    const S: ServiceId = ServiceId::from_u128(1);
+
+    fn apply(state: &mut State, writes: Vec<Write>) {
+        let index = state.applied() + 1;
+        let command = Command { at: Timestamp(1_000), writes, ..Command::default() };
+        state.apply(index, 1, command).expect("legal");
+    }
+
+    fn task(state: &State, number: u128, start_after: Option<Timestamp>) -> Write {
+        let service = state.service(S).expect("made");
+        Write::TaskCreate(Arc::new(Task {
+            meta: Default::default(),
+            id: TaskId::from_u128(number),
+            service_id: S,
+            service_name: "s".into(),
+            slot: Slot::Replica(1),
+            node_id: Some(NodeId::from_u128(1)),
+            spec: Arc::clone(&service.spec.task),
+            spec_version: service.meta.spec_version,
+            ports: Vec::new(),
+            desired: TaskState::Running,
+            start_after,
+            status: TaskStatus { state: TaskState::Failed, ..TaskStatus::default() },
+        }))
+    }
+
+    #[test]
+    fn a_restart_without_delay_or_too_many_of_them_are_found() {
+        let mut state = State::default();
+        let restart =
+            RestartPolicy { delay: Duration::from_secs(1), max_attempts: 1, ..RestartPolicy::default() };
+        let spec = ServiceSpec {
+            name: "s".into(),
+            labels: BTreeMap::new(),
+            mode: ServiceMode::Replicated { replicas: 1 },
+            task: Arc::new(TaskSpec { restart, ..TaskSpec::default() }),
+            update: None,
+            rollback: None,
+            endpoint: EndpointSpec::default(),
+        };
+        let service = Service {
+            meta: Meta::default(),
+            id: S,
+            spec,
+            previous_spec: None,
+            task_spec_version: 0,
+            update: None,
+        };
+        let node = Node { id: NodeId::from_u128(1), ..Node::default() };
+        apply(&mut state, vec![Write::NodeCreate(Box::new(node)), Write::ServiceCreate(Box::new(service))]);
+        let first = task(&state, 1, None);
+        apply(&mut state, vec![first]);
+        let mut policies = Policies::default();
+        assert!(policies.look(&state).is_empty());
+        let mut follow = |number: u128, at| {
+            let stop = Write::TaskDesired(TaskId::from_u128(number - 1), TaskState::Shutdown);
+            let next = task(&state, number, at);
+            apply(&mut state, vec![stop, next]);
+            policies.look(&state)
+        };
+        assert!(follow(2, Some(Timestamp(2_000))).is_empty());
+        let found = follow(3, None);
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+}

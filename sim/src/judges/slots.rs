@@ -1,0 +1,80 @@
+//! What really runs of a slot: one container, or two while an update has the new one start first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shoal_core::model::{NodeState, ServiceId, Slot, Task, TaskId, UpdateOrder};
+use shoal_core::store::State;
+
+/// What is known of the tasks that were seen.
+#[derive(Default)]
+pub(super) struct Slots {
+    of: BTreeMap<TaskId, (ServiceId, Slot)>,
+    /// Tasks whose node was lost or removed, or whose service may have two for a while: nobody could wait for them.
+    excused: BTreeSet<TaskId>,
+    index: u64,
+}
+
+fn starts_first(state: &State, id: ServiceId) -> bool {
+    state.service(id).is_none_or(|service| {
+        let first = |spec: &shoal_core::model::ServiceSpec| {
+            [&spec.update, &spec.rollback]
+                .into_iter()
+                .flatten()
+                .any(|config| config.order == UpdateOrder::StartFirst)
+        };
+        first(&service.spec) || service.previous_spec.as_ref().is_some_and(first)
+    })
+}
+
+fn is_lost(state: &State, task: &Task) -> bool {
+    let Some(id) = task.node_id else { return false };
+    state.node(id).is_none_or(|node| node.status.state != NodeState::Ready)
+}
+
+impl Slots {
+    /// Take in what a manager's state says.
+    pub(super) fn learn(&mut self, state: &State) {
+        if state.applied() <= self.index {
+            return;
+        }
+        self.index = state.applied();
+        for task in state.tasks() {
+            self.of.insert(task.id, (task.service_id, task.slot));
+            // A task that ended by its node's word runs no more; if it does, others find it.
+            if is_lost(state, task) || starts_first(state, task.service_id) {
+                self.excused.insert(task.id);
+            }
+        }
+    }
+
+    /// Look at all tasks whose containers run, on hosts that are in order.
+    #[must_use]
+    pub(super) fn look(&self, running: &[TaskId]) -> Vec<String> {
+        let mut by_slot: BTreeMap<(ServiceId, Slot), Vec<TaskId>> = BTreeMap::new();
+        for id in running.iter().filter(|id| !self.excused.contains(id)) {
+            if let Some(slot) = self.of.get(id) {
+                by_slot.entry(*slot).or_default().push(*id);
+            }
+        }
+        let twice = by_slot.into_iter().filter(|(_, tasks)| tasks.len() > 1);
+        twice.map(|((_, slot), tasks)| format!("{slot:?} has two containers at once: {tasks:?}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_containers_of_a_slot_are_found_unless_one_was_lost() {
+        let mut slots = Slots::default();
+        let (one, two) = (TaskId::from_u128(1), TaskId::from_u128(2));
+        for id in [one, two] {
+            slots.of.insert(id, (ServiceId::from_u128(9), Slot::Replica(1)));
+        }
+        assert!(slots.look(&[one]).is_empty() && slots.look(&[two]).is_empty());
+        assert_eq!(slots.look(&[one, two]).len(), 1);
+        slots.excused.insert(one);
+        assert!(slots.look(&[one, two]).is_empty());
+    }
+}

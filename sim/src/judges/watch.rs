@@ -1,0 +1,86 @@
+//! All judges that look at the world as a whole, in one place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use shoal_actors::node::Node;
+
+use super::duties::Duties;
+use super::policies::Policies;
+use super::reign::{Reign, is_cut_off, lost_quorum};
+use super::sight::{Sight, Sky, voters};
+use super::slots::Slots;
+use super::verdicts::Verdicts;
+use crate::containers::Engine;
+
+/// A manager that has been gone for so long cannot be counted on when a seat is taken.
+const GONE: Duration = Duration::from_secs(4);
+
+/// The judges.
+#[derive(Default)]
+pub struct Watch {
+    sky: Sky,
+    reign: Reign,
+    verdicts: Verdicts,
+    duties: Duties,
+    slots: Slots,
+    policies: Policies,
+    voters: BTreeMap<usize, BTreeSet<usize>>,
+}
+
+impl Watch {
+    /// Look at the world.
+    pub fn look(&mut self, sight: &Sight<'_>, engines: &[Engine]) -> Vec<String> {
+        self.sky.look(sight);
+        let mut found = Vec::new();
+        let mut leaders = Vec::new();
+        for (host, node) in sight.nodes.iter().filter(|(host, _)| **host <= sight.hosts) {
+            let Some(raft) = node.raft() else {
+                self.reign.forget(*host);
+                self.voters.remove(host);
+                continue;
+            };
+            let leadership = raft.leadership().borrow().clone();
+            found.extend(self.reign.look(*host, leadership.term));
+            let state = raft.state();
+            self.slots.learn(&state);
+            found.extend(self.policies.look(&state));
+            if leadership.is_me {
+                leaders.push((leadership.term, *host, node));
+            }
+        }
+        // Of two who believe to lead the one of the older term is deposed, and does not know it yet.
+        leaders.sort_by_key(|(term, host, _)| (*term, *host));
+        for (_, host, node) in &leaders {
+            found.extend(self.leads(*host, node));
+        }
+        match leaders.last() {
+            Some((term, host, node)) => {
+                let state = node.raft().map(|raft| raft.state()).unwrap_or_default();
+                found.extend(self.verdicts.look((*host, *term), &state, &self.sky, sight.hosts));
+                found.extend(self.duties.look(*host, *term, &state));
+            }
+            None => self.duties.nobody_leads(),
+        }
+        let running: Vec<_> = engines.iter().flat_map(Engine::running).collect();
+        found.extend(self.slots.look(&running));
+        found
+    }
+
+    /// One who believes to lead.
+    fn leads(&mut self, host: usize, node: &Node) -> Vec<String> {
+        let Some(raft) = node.raft() else { return Vec::new() };
+        let mut found = Vec::new();
+        let now = voters(node, &raft.state());
+        if self.sky.well(host, GONE) && is_cut_off(host, &now, &self.sky) {
+            found.push(format!("h{host} leads {now:?}, and has heard no majority of them for long"));
+        }
+        if let Some(before) = self.voters.insert(host, now.clone())
+            && lost_quorum(&before, &now, |voter| self.sky.dead(voter, GONE))
+        {
+            found
+                .push(format!("h{host} took a seat: of {now:?} too few are there, before it was {before:?}"));
+        }
+        found
+    }
+}
