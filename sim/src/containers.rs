@@ -214,8 +214,8 @@ impl Controller for Engine {
             if self.happens(|mishaps| mishaps.slow_starts) {
                 self.pause(1_000, 10_000).await;
             }
-            let crash = self.happens(|mishaps| mishaps.crashes)
-                || task.spec.container.image.starts_with(CRASHES);
+            let crash =
+                self.happens(|mishaps| mishaps.crashes) || task.spec.container.image.starts_with(CRASHES);
             let crash_after = {
                 let mut inner = self.lock();
                 let after = inner.rng.random_range(10..2_000);

@@ -708,7 +708,7 @@ impl Carrier for LinkCarrier {
         let id = self.links.with(|state| {
             state.number += 1;
             let id = state.number;
-            let line = LineState {
+            let mut line = LineState {
                 protocol: dial.protocol,
                 ends: [end(self.addr, self.number), end(dial.addr, 0)],
                 dial,
@@ -716,12 +716,14 @@ impl Carrier for LinkCarrier {
                 streams: BTreeMap::new(),
                 next_stream: 0,
             };
+            // Held by the dial until whoever asked for it does.
+            line.ends[0].handles = 1;
             state.lines.insert(id, line);
             state.send(id, 1, What::Knock);
             id
         });
         // Given up, the dial leaves nothing behind.
-        let guard = Dialling { links: self.links.clone(), id: Some(id) };
+        let guard = Dialling { links: self.links.clone(), id, opened: false };
         Box::pin(async move {
             poll_fn(|cx| {
                 self.links.with(|state| {
@@ -777,26 +779,31 @@ impl Carrier for LinkCarrier {
 
 struct Dialling {
     links: Links,
-    id: Option<u64>,
+    id: u64,
+    opened: bool,
 }
 
 impl Dialling {
     fn opened(mut self) {
-        self.id = None;
+        self.opened = true;
     }
 }
 
 impl Drop for Dialling {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.links.with(|state| {
+        let (id, opened) = (self.id, self.opened);
+        self.links.with(|state| {
+            let Some(line) = state.lines.get_mut(&id) else { return };
+            line.ends[0].handles = line.ends[0].handles.saturating_sub(1);
+            let unanswered = line.ends[1].port == 0;
+            if !opened {
                 state.end(id, 0, Closed::Broken("given up".into()));
-                let unanswered = state.lines.get(&id).is_some_and(|line| line.ends[1].port == 0);
-                if unanswered {
-                    state.lines.remove(&id);
-                }
-            });
-        }
+            }
+            if !opened && unanswered {
+                state.lines.remove(&id);
+            }
+            state.forget_line(id);
+        });
     }
 }
 

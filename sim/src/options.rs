@@ -237,7 +237,10 @@ mod tests {
         let weights = |profile| Options::drawn(3, profile, Depth::Fast, Duration::ZERO).weights;
         let Weights { kill, blackout, stop, pause, starve, .. } = weights(Profile::Crashes);
         assert_eq!(weights(Profile::Calm), Weights::default());
-        assert_eq!(weights(Profile::Crashes), Weights { kill, blackout, stop, pause, starve, ..Weights::default() });
+        assert_eq!(
+            weights(Profile::Crashes),
+            Weights { kill, blackout, stop, pause, starve, ..Weights::default() }
+        );
         let all = serde_json::to_value(Weights::of(Profile::Everything)).unwrap();
         assert!(all.as_object().unwrap().values().all(|weight| weight.as_u64() > Some(0)), "{all}");
     }

@@ -20,6 +20,7 @@ use shoal_net::ca::JoinToken;
 
 use crate::event::What;
 use crate::host::clock;
+use crate::judges::host_number;
 use crate::trace::Trace;
 use crate::wishes::{Ask, CRASHES, Rollout, Shape};
 
@@ -380,7 +381,10 @@ impl Person {
             Role::Manager => managers < MANAGERS_MAX,
             Role::Worker => managers > MANAGERS_MIN,
         };
-        let others: Vec<_> = state.nodes().filter(|node| node.spec.role != role).cloned().collect();
+        // A stranger is a worker for as long as it stays.
+        let stays = |name: &str| host_number(name).is_some_and(|host| host <= self.hosts);
+        let others: Vec<_> =
+            state.nodes().filter(|node| node.spec.role != role && stays(node.hostname())).cloned().collect();
         if let Some(other) = pick(&others, number).filter(|_| may) {
             self.set_role(node, other, role).await;
         }

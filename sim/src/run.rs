@@ -157,7 +157,10 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
         let judging = async {
             while !over.get() {
                 let calm = calm_since.get().filter(|_| newcomers.borrow().is_empty());
-                bench.look(&nodes, &engines, calm, &faults.borrow(), &around);
+                // Until it has joined again a lost node is none that could be heard.
+                let lost: Vec<Fault> = newcomers.borrow().keys().map(|host| Fault::Wipe(*host)).collect();
+                let faults = [&faults.borrow()[..], &lost[..]].concat();
+                bench.look(&nodes, &engines, calm, &faults, &around);
                 broken.set(!bench.found.is_empty());
                 sleep(LOOK_EVERY).await;
             }

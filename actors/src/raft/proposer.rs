@@ -4,8 +4,10 @@
 //! here; the next entry takes all of them. One client alone never waits for company.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::ServerState;
 use openraft::error::{ClientWriteError, Fatal};
 use shoal_core::model::NodeId;
 use shoal_core::store::ApplyError;
@@ -19,6 +21,9 @@ use super::types::{Raft, Reply};
 
 /// Entries under way at once: one is written here while the one before is written there.
 const PIPELINE: usize = 3;
+
+/// Who no longer leads waits so long for answers to what it wrote.
+const LATE_ANSWER: Duration = Duration::from_secs(1);
 
 /// Why a proposal at this node came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,21 +96,42 @@ async fn run(raft: Raft, mut rx: mpsc::Receiver<Item>, scope: Scope, counters: A
         let batch = Batch::of(items.iter().map(|item| (item.id, &item.command[..])));
         Counters::add(&counters.proposals, items.len() as u64);
         Counters::add(&counters.batches, 1);
+        let term = raft.metrics().borrow().current_term;
         let written = raft.client_write_ff(batch).await;
-        let counters = Arc::clone(&counters);
+        let (counters, raft) = (Arc::clone(&counters), raft.clone());
         scope.spawn(async move {
             let _permit = permit;
             let outcome = match written {
-                Ok(answer) => match answer.await {
-                    Ok(Ok(done)) => Ok((done.log_id.index, done.data)),
-                    Ok(Err(error)) => Err(not_written(error)),
-                    Err(_) => Err(Failure::Unknown("raft stopped before the change was committed".into())),
+                Ok(answer) => match until_deposed(&raft, term, answer).await {
+                    Some(Ok(Ok(done))) => Ok((done.log_id.index, done.data)),
+                    Some(Ok(Err(error))) => Err(not_written(error)),
+                    Some(Err(_)) => {
+                        Err(Failure::Unknown("raft stopped before the change was committed".into()))
+                    }
+                    None => Err(Failure::Unknown(
+                        "this manager leads no more; the change may still be committed".into(),
+                    )),
                 },
                 Err(fatal) => Err(stopped(&fatal)),
             };
             distribute(items, outcome, &counters);
         });
     }
+}
+
+/// openraft answers for an entry when it is applied or cut off, but never if a snapshot takes its place. None once this
+/// node no longer leads in this term and no answer comes: else the pipeline would be full for ever.
+async fn until_deposed<T>(raft: &Raft, term: u64, answer: impl Future<Output = T>) -> Option<T> {
+    let mut answer = std::pin::pin!(answer);
+    let mut server = raft.server_metrics();
+    tokio::select! {
+        biased;
+        answer = &mut answer => return Some(answer),
+        _ = server.wait_for(|server| {
+            server.state != ServerState::Leader || server.vote.leader_id.term != term
+        }) => {}
+    }
+    tokio::time::timeout(LATE_ANSWER, answer).await.ok()
 }
 
 /// All that wait, as far as they fit. Who has gone away meanwhile is left out: nothing was proposed for them.

@@ -26,6 +26,11 @@ pub(super) struct Verdicts {
 }
 
 impl Verdicts {
+    /// Nobody leads as far as is known.
+    pub(super) fn nobody_leads(&mut self) {
+        self.leader = None;
+    }
+
     /// Look at the state of the host that leads in this term.
     pub(super) fn look(
         &mut self,
@@ -41,6 +46,7 @@ impl Verdicts {
             self.leader = Some((leader, term, Instant::now()));
         }
         // What is new in the state of a new leader was said by the one before it.
+        let long = self.leader.is_some_and(|(.., since)| since.elapsed() > KNOWN_AFTER);
         let its_own = self.leader.is_some_and(|(.., since)| since.elapsed() > OWN_AFTER);
         let mut found = Vec::new();
         self.index = state.applied();
@@ -62,7 +68,7 @@ impl Verdicts {
                 found.push(format!("h{host} was declared dead by h{leader}, and h{witness} hears it: {why}"));
             }
             let unnoticed = now == NodeState::Ready && before == Some(NodeState::Ready);
-            if unnoticed && sky.dead(host, KNOWN_AFTER) && leads_well(leader, sky, hosts) {
+            if long && unnoticed && sky.dead(host, KNOWN_AFTER) && leads_well(leader, sky, hosts) {
                 found.push(format!(
                     "h{host} is dead for {KNOWN_AFTER:?}, and h{leader} says that it is ready"
                 ));

@@ -60,7 +60,10 @@ impl Watch {
                 found.extend(self.verdicts.look((*host, *term), &state, &self.sky, sight.hosts));
                 found.extend(self.duties.look(*host, *term, &state));
             }
-            None => self.duties.nobody_leads(),
+            None => {
+                self.duties.nobody_leads();
+                self.verdicts.nobody_leads();
+            }
         }
         let running: Vec<_> = engines.iter().flat_map(Engine::running).collect();
         found.extend(self.slots.look(&running));

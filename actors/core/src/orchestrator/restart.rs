@@ -26,7 +26,7 @@ pub(super) fn same_generation(service: &Service, a: &Task, b: &Task) -> bool {
     (a.spec_version >= service.task_spec_version) == (b.spec_version >= service.task_spec_version)
 }
 
-/// Decide on `ended`, a task of the slot that shall run but has ended. `tasks` are all of the slot's, oldest first.
+/// Decide on `ended`, a task of the slot that shall run but has ended. `tasks` are all of the slot's.
 pub(super) fn restart(service: &Service, tasks: &[&Arc<Task>], ended: &Task) -> Restart {
     let policy = &service.spec.task.restart;
     let wanted = match policy.condition {
@@ -42,7 +42,8 @@ pub(super) fn restart(service: &Service, tasks: &[&Arc<Task>], ended: &Task) -> 
 }
 
 /// How often the slot was restarted within the policy's window before `ended` came to its end. All times are
-/// the managers' own: when the end was noted, and when the successors were made.
+/// the managers' own: when the end was noted, and when the former tasks were replaced. Which came first is not asked:
+/// clocks of managers differ, and go back.
 fn attempts(service: &Service, tasks: &[&Arc<Task>], ended: &Task) -> u64 {
     if is_put_back(Bug::AttemptsForgotten) {
         return 0;
@@ -50,9 +51,9 @@ fn attempts(service: &Service, tasks: &[&Arc<Task>], ended: &Task) -> u64 {
     let window = service.spec.task.restart.window;
     let end = ended.meta.updated_at;
     let counted = tasks
-        .windows(2)
-        .filter(|pair| is_attempt(service, pair[0], ended))
-        .filter(|pair| window.is_zero() || pair[1].meta.created_at.plus(window) > end)
+        .iter()
+        .filter(|task| task.id != ended.id && is_attempt(service, task, ended))
+        .filter(|task| window.is_zero() || task.meta.updated_at.plus(window) > end)
         .count();
     u64::try_from(counted).unwrap_or(u64::MAX)
 }

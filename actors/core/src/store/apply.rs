@@ -352,7 +352,9 @@ impl Applying<'_> {
         let Some(mut task) = self.state.tasks.get(&id).cloned() else { return };
         let current = &task.status;
         let back = status.state < current.state && !is_put_back(Bug::TaskGoesBack);
-        if back || (status.state == current.state && (current.state.is_terminal() || *current == status)) {
+        // What has ended stays as it ended: a later word is somebody else's guess.
+        let ended = current.state.is_terminal() && status.state >= current.state;
+        if back || ended || *current == status {
             return;
         }
         let object = Arc::make_mut(&mut task);
