@@ -1,7 +1,7 @@
 //! One run: a cluster is formed, lives through its plan, and must be well again.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -75,7 +75,7 @@ impl Bench {
         nodes: &Nodes,
         engines: &[Engine],
         calm: Option<Instant>,
-        faults: &[Fault],
+        (faults, starting): (&[Fault], &BTreeSet<usize>),
         around: &Around,
     ) {
         let mut found = around.take_broken();
@@ -99,7 +99,7 @@ impl Bench {
         for (at, engine) in engines.iter().enumerate() {
             tell("engines", self.engines.look(at + 1, engine.running()));
         }
-        let sight = Sight { nodes: &nodes.borrow(), faults, hosts: engines.len() };
+        let sight = Sight { nodes: &nodes.borrow(), starting, faults, hosts: engines.len() };
         tell("watch", self.watch.look(&sight, engines));
         self.tell_leaders(leading);
         for what in found {
@@ -136,6 +136,7 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
     let around = Around::new(&world, person.clone(), folder, trace.clone());
     let (nodes, newcomers) = (Rc::clone(&world.nodes), Rc::clone(&world.newcomers));
     let faults = Rc::clone(&world.faults);
+    let starting = Rc::clone(&world.starting);
     let calm_since = Rc::clone(&world.calm_since);
     let engines: Vec<_> = world.hosts.iter().map(|host| host.engine.clone()).collect();
     let mut bench = Bench::new(trace.clone());
@@ -160,7 +161,7 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
                 // Until it has joined again a lost node is none that could be heard.
                 let lost: Vec<Fault> = newcomers.borrow().keys().map(|host| Fault::Wipe(*host)).collect();
                 let faults = [&faults.borrow()[..], &lost[..]].concat();
-                bench.look(&nodes, &engines, calm, &faults, &around);
+                bench.look(&nodes, &engines, calm, (&faults, &starting.borrow()), &around);
                 broken.set(!bench.found.is_empty());
                 sleep(LOOK_EVERY).await;
             }

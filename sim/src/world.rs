@@ -62,6 +62,8 @@ pub struct World {
     pub newcomers: Newcomers,
     /// When the last disaster was over; none while one is.
     pub calm_since: Rc<Cell<Option<Instant>>>,
+    /// Hosts whose nodes are being started.
+    pub starting: Rc<RefCell<BTreeSet<usize>>>,
     /// What is broken now.
     pub faults: Rc<RefCell<Vec<Fault>>>,
     trace: Trace,
@@ -88,6 +90,7 @@ impl World {
             nodes: Nodes::default(),
             newcomers: Newcomers::default(),
             calm_since: Rc::default(),
+            starting: Rc::default(),
             faults: Rc::default(),
             trace,
             rotten: BTreeSet::new(),
@@ -109,6 +112,13 @@ impl World {
     }
 
     async fn start(&mut self, number: usize) -> anyhow::Result<()> {
+        self.starting.borrow_mut().insert(number);
+        let started = self.start_node(number).await;
+        self.starting.borrow_mut().remove(&number);
+        started
+    }
+
+    async fn start_node(&mut self, number: usize) -> anyhow::Result<()> {
         let host = &mut self.hosts[number - 1];
         if let Err(error) = host.start().await {
             // It says that its disk rotted, as it must: its machine is set up anew.
@@ -378,6 +388,26 @@ impl World {
         Ok(())
     }
 
+    /// The end of one disaster does not mend another of the same kind.
+    fn still_broken(&self) {
+        let faults = self.faults.borrow().clone();
+        for fault in &faults {
+            match fault {
+                Fault::Pause(host) => self.hosts[host - 1].hold(true),
+                Fault::Unplug(host) => self.plug(*host, false),
+                Fault::OneWay(side) => self.one_way(side, true),
+                Fault::Split(side) => self.fabric.wires(|wires| wires.split(&addresses(side))),
+                Fault::Storm(storm) => self.fabric.set_weather(storm.clone()),
+                Fault::Clog(side, by) => self.clog(side, *by),
+                Fault::EngineAway(host) => self.hosts[host - 1].engine.set_away(true),
+                Fault::DiskFull(host) => self.hosts[host - 1].disk.set_full(true),
+                Fault::DiskSlow(host, stall) => self.hosts[host - 1].disk.set_stall(*stall),
+                Fault::ClockJump(host, ms) => self.hosts[host - 1].clock.set_ahead(*ms),
+                _ => {}
+            }
+        }
+    }
+
     fn forget(&self, fault: &Fault) {
         let mut faults = self.faults.borrow_mut();
         if let Some(at) = faults.iter().position(|other| other == fault) {
@@ -411,6 +441,7 @@ impl World {
                 if let Some(((_, id), fault)) = mends.pop_first() {
                     self.mend(&fault).await?;
                     self.forget(&fault);
+                    self.still_broken();
                     self.trace.event(What::Mended { id });
                 }
                 if mends.is_empty() {

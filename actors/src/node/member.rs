@@ -29,6 +29,8 @@ const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
 const DESCRIBE_RETRY: Duration = Duration::from_secs(1);
 const DESCRIBE_FIRST: Duration = Duration::from_secs(2);
 const RENEW_LOOK_EVERY: Duration = Duration::from_secs(30);
+const ROLE_RETRY_MIN: Duration = Duration::from_millis(500);
+const ROLE_RETRY_MAX: Duration = Duration::from_secs(15);
 const SEAT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a leaving node waits for its tasks to stop.
 const TASKS_STOP_MAX: Duration = Duration::from_secs(60);
@@ -257,12 +259,22 @@ impl Member {
             let member = self.clone();
             let role = self.identity().role;
             self.publish_role(role);
-            self.node.spawn_at_home(async move {
-                if let Err(error) = node.follow_role(&member, role).await {
-                    tracing::error!(%error, ?role, "cannot follow the new role");
-                }
-            });
+            self.node.spawn_at_home(async move { member.follow_role(&node, role).await });
             return;
+        }
+    }
+
+    /// Follow the role in the certificate, however often that takes: the disk may be full for a while.
+    async fn follow_role(self: Arc<Self>, node: &Node, role: Role) {
+        let mut delay = ROLE_RETRY_MIN;
+        while self.identity().role == role && !*self.stop.borrow() {
+            match node.follow_role(&self, role).await {
+                Ok(()) => return,
+                Err(error) => tracing::error!(%error, ?role, ?delay, "cannot follow the new role yet"),
+            }
+            let mut stopping = self.stop.subscribe();
+            let _ = tokio::time::timeout(delay, stopping.changed()).await;
+            delay = (delay * 2).min(ROLE_RETRY_MAX);
         }
     }
 

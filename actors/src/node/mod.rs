@@ -366,13 +366,15 @@ impl Node {
                 self.start_manager(member, raft.clone());
                 self.take_seat(member, &raft).await
             }
-            (Role::Worker, Some(manager)) => {
-                tracing::info!("demoted");
-                member.set_manager(None);
-                manager.stop().await;
+            (Role::Manager, Some(_)) => Ok(()),
+            (Role::Worker, manager) => {
+                if let Some(manager) = manager {
+                    tracing::info!("demoted");
+                    member.set_manager(None);
+                    manager.stop().await;
+                }
                 self.wipe_raft().await.map_err(internal)
             }
-            _ => Ok(()),
         }
     }
 

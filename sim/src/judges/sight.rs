@@ -13,6 +13,8 @@ use crate::faults::Fault;
 pub struct Sight<'a> {
     /// The nodes that are up, by host.
     pub nodes: &'a BTreeMap<usize, Node>,
+    /// Hosts whose nodes are being started.
+    pub starting: &'a BTreeSet<usize>,
     /// What is broken now.
     pub faults: &'a [Fault],
     /// How many hosts there are.
@@ -110,7 +112,8 @@ impl Sky {
         for host in 1..=sight.hosts {
             let struck = sight.faults.iter().any(|fault| strikes(fault, host));
             note(&mut self.up, host, sight.nodes.contains_key(&host) && !struck);
-            note(&mut self.gone, host, !sight.nodes.contains_key(&host));
+            let there = sight.nodes.contains_key(&host) || sight.starting.contains(&host);
+            note(&mut self.gone, host, !there);
             for other in host + 1..=sight.hosts {
                 let parted = sight.faults.iter().any(|fault| parts(fault, host, other));
                 note(&mut self.linked, (host, other), !parted);
@@ -173,7 +176,7 @@ mod tests {
         let (nodes, second) = (BTreeMap::new(), Duration::from_secs(1));
         let mut sky = Sky::default();
         let mut look = |faults: &[Fault]| {
-            sky.look(&Sight { nodes: &nodes, faults, hosts: 3 });
+            sky.look(&Sight { nodes: &nodes, starting: &BTreeSet::new(), faults, hosts: 3 });
             (sky.linked(1, 2, second), sky.linked(2, 3, second), sky.apart(1, 2, second), sky.dead(1, second))
         };
         assert_eq!(look(&[Fault::Unplug(1)]), (false, false, false, false));

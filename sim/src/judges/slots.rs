@@ -28,7 +28,10 @@ fn starts_first(state: &State, id: ServiceId) -> bool {
 
 fn is_lost(state: &State, task: &Task) -> bool {
     let Some(id) = task.node_id else { return false };
-    state.node(id).is_none_or(|node| node.status.state != NodeState::Ready)
+    state.node(id).is_none_or(|node| {
+        // It may have been lost and found between two looks.
+        node.status.state != NodeState::Ready || node.status.since > task.meta.created_at
+    })
 }
 
 impl Slots {

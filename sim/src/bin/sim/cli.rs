@@ -35,6 +35,9 @@ pub(crate) enum Verb {
     Show(Show),
     /// Run twice, and show the first event that differs.
     Differ(Differ),
+    /// Put bugs back one after the other, and see after how many seeds each is found.
+    #[cfg(feature = "put-back")]
+    Bugs(Bugs),
 }
 
 #[derive(Args, Clone)]
@@ -256,6 +259,25 @@ pub(crate) struct Show {
 pub(crate) struct Differ {
     #[command(flatten)]
     pub(crate) source: Source,
+}
+
+#[cfg(feature = "put-back")]
+#[derive(Args)]
+pub(crate) struct Bugs {
+    /// Only these; all if none is named.
+    #[arg(value_parser = bug)]
+    pub(crate) bugs: Vec<shoal_core::put_back::Bug>,
+    /// Seeds at most for each.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) first: u64,
+    /// Processes at once; as many as there are processors if not said.
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
+    #[command(flatten)]
+    pub(crate) kind: Kind,
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `sim`: simulated clusters, from seeds and from files.
 
+#[cfg(feature = "put-back")]
+mod bugs;
 mod cli;
 mod differ;
 mod jobs;
@@ -30,5 +32,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Shrink(words) => shrink::run(&words),
         Verb::Show(words) => one::show(&words),
         Verb::Differ(words) => differ::run(&words),
+        #[cfg(feature = "put-back")]
+        Verb::Bugs(words) => bugs::run(&words),
     }
 }
