@@ -9,6 +9,8 @@ pub mod faults;
 pub mod hooks;
 pub mod host;
 pub mod judges;
+pub mod large;
+pub mod light;
 pub mod links;
 pub mod members;
 pub mod options;

@@ -113,6 +113,10 @@ struct End {
 #[derive(Default)]
 struct Dir {
     sent: u64,
+    /// When the last piece was sent.
+    sent_at: Option<Instant>,
+    /// The piece with which the end came, as it does if both were said at once.
+    last: Option<u64>,
     next: u64,
     early: BTreeMap<u64, Option<Bytes>>,
     ready: VecDeque<Bytes>,
@@ -427,6 +431,7 @@ impl State {
                 Some(bytes) => dir.ready.push_back(bytes),
                 None => dir.finished = true,
             }
+            dir.finished |= dir.last == Some(dir.next - 1);
         }
         self.wakers.extend(dir.reader.take());
         if dir.reader_gone {
@@ -958,6 +963,10 @@ impl Half {
         };
         dir.finishing = true;
         let seq = dir.sent;
+        if dir.sent_at == Some(Instant::now()) && dir.next < seq {
+            dir.last = Some(seq - 1);
+            return Ok(());
+        }
         dir.sent += 1;
         let piece = What::Piece { stream: self.stream, dir: self.dir, seq, bytes: None };
         state.send(self.line, 1 - self.side, piece);
@@ -1002,6 +1011,7 @@ impl Tx for LinkTx {
                 }
                 let Some(bytes) = bytes.take() else { return Poll::Ready(Ok(())) };
                 dir.bytes += bytes.len();
+                dir.sent_at = Some(Instant::now());
                 let seq = dir.sent;
                 dir.sent += 1;
                 let piece = What::Piece { stream: half.stream, dir: half.dir, seq, bytes: Some(bytes) };

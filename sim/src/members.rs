@@ -49,6 +49,8 @@ struct State {
     processes: BTreeMap<SocketAddr, Process>,
     /// What is known in each talk.
     known: BTreeMap<Talk, BTreeMap<NodeId, Known>>,
+    /// What that looked like last.
+    views: BTreeMap<Talk, View>,
     mistakes: BTreeMap<NodeId, Instant>,
     stormy: bool,
     talks: Talk,
@@ -69,6 +71,7 @@ impl Members {
             rng: ChaCha8Rng::seed_from_u64(seed),
             processes: BTreeMap::new(),
             known: BTreeMap::new(),
+            views: BTreeMap::new(),
             mistakes: BTreeMap::new(),
             stormy: false,
             talks: 0,
@@ -236,19 +239,22 @@ impl State {
         for process in self.processes.values_mut() {
             let view = views.entry(process.talk).or_insert_with(|| {
                 let members = known.get(&process.talk).into_iter().flat_map(BTreeMap::values);
-                members
+                let now: View = members
                     .map(|known| {
                         let silent = now.duration_since(known.heard) > SILENCE;
                         let alive = !silent && !mistakes.contains_key(&known.member.node_id);
                         Member { alive, ..known.member.clone() }
                     })
-                    .collect()
+                    .collect();
+                // The same as before is the same slice as before: comparing it is for nothing.
+                self.views.get(&process.talk).filter(|before| ***before == *now).cloned().unwrap_or(now)
             });
-            if **view != *process.view {
+            if !Arc::ptr_eq(view, &process.view) {
                 process.view = Arc::clone(view);
                 changed.push(process.changed.clone());
             }
         }
+        self.views = views;
         changed
     }
 }

@@ -62,6 +62,7 @@ impl Profile {
 
 /// How often each kind of disaster is drawn, against the sum of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(missing_docs, reason = "each is named like its disaster in `faults`")]
 pub struct Weights {
     pub kill: u32,
@@ -151,6 +152,7 @@ pub struct Options {
     /// Entries between two snapshots of consensus, and those kept behind one.
     pub snapshots: (u64, u64),
     /// Ended tasks kept for each slot.
+    #[serde(default)]
     pub history: u64,
     /// What containers do that they should not.
     pub mishaps: Mishaps,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use shoal_actors::node::Node;
 use shoal_core::model::Availability;
+use shoal_core::store::State;
 use tokio::time::{Instant, sleep};
 
 use crate::containers::Engine;
@@ -52,6 +53,8 @@ struct Bench {
     deaths: Deaths,
     watch: Watch,
     leading: BTreeMap<usize, u64>,
+    /// The managers' states as they were last seen.
+    now: BTreeMap<usize, State>,
     found: Vec<String>,
     trace: Trace,
 }
@@ -65,6 +68,7 @@ impl Bench {
             deaths: Deaths::default(),
             watch: Watch::default(),
             leading: BTreeMap::new(),
+            now: BTreeMap::new(),
             found: Vec::new(),
             trace,
         }
@@ -90,16 +94,23 @@ impl Bench {
                 leading.insert(*host, leadership.term);
             }
             tell("leaders", self.leaders.look(*host, leadership.is_me.then_some(leadership.term)));
-            let state = raft.state();
-            if self.states.is_new(*host, &state) {
-                tell("states", self.states.look(*host, &state));
-                tell("deaths", self.deaths.look(&state, calm));
+            // Most of the time nothing has changed, and a state is not for nothing.
+            let applied = *raft.applied().borrow();
+            if self.now.get(host).is_none_or(|state| state.applied() != applied) {
+                self.now.insert(*host, raft.state());
+            }
+            let Some(state) = self.now.get(host) else { continue };
+            if self.states.is_new(*host, state) {
+                tell("states", self.states.look(*host, state));
+                tell("deaths", self.deaths.look(state, calm));
             }
         }
+        self.now.retain(|host, _| nodes.borrow().contains_key(host));
         for (at, engine) in engines.iter().enumerate() {
             tell("engines", self.engines.look(at + 1, engine.running()));
         }
-        let sight = Sight { nodes: &nodes.borrow(), starting, faults, hosts: engines.len() };
+        let (nodes, states) = (&nodes.borrow(), &self.now);
+        let sight = Sight { nodes, states, starting, faults, hosts: engines.len() };
         tell("watch", self.watch.look(&sight, engines));
         self.tell_leaders(leading);
         for what in found {

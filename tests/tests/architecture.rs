@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("shoal-actors", &["shoal-net", "shoal-wire", "shoal-core"]),
     ("shoal-runtime-docker", &["shoal-core"]),
     ("shoal-runtime-process", &["shoal-core"]),
-    ("shoal-sim", &["shoal-actors", "shoal-net", "shoal-core"]),
+    ("shoal-sim", &["shoal-actors", "shoal-net", "shoal-wire", "shoal-core"]),
     (
         "shoal",
         &[

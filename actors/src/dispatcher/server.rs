@@ -63,8 +63,12 @@ struct Leading {
     term: u64,
     generation: u64,
     detector: Detector,
+    /// Time between two heartbeats of the sessions that are open.
+    heartbeat: Duration,
     /// What gossip last said, counted.
     gossip: Option<(View, Witnesses)>,
+    /// Whether the detector has not been told of that yet, or of all nodes.
+    evidence_due: bool,
     sessions: BTreeMap<NodeId, Session>,
     /// Which node holds which task, so that a removed task's node is known.
     holders: BTreeMap<TaskId, NodeId>,
@@ -285,6 +289,7 @@ impl DispatcherActor {
         let Some(leading) = &mut self.leading else { return };
         if !leading.gossip.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, &view)) {
             leading.gossip = Some((Arc::clone(&view), witness::witnesses(me, &view)));
+            leading.evidence_due = true;
         }
         let at = tokio::time::Instant::now();
         leading.detector.on_tick(now, at.saturating_duration_since(leading.next_tick));
@@ -313,6 +318,24 @@ impl DispatcherActor {
                 actor.tick(ctx);
             }
         });
+    }
+
+    /// The time between two heartbeats may have been changed: sessions are opened anew, so that all beat as the detector
+    /// expects.
+    fn keep_beat(&mut self, state: &State) {
+        let heartbeat = self.heartbeat(state);
+        let Some(leading) = self.leading.as_mut().filter(|leading| leading.heartbeat != heartbeat) else {
+            return;
+        };
+        leading.heartbeat = heartbeat;
+        leading.detector.set_heartbeat(heartbeat);
+        for node in leading.sessions.keys().copied().collect::<Vec<_>>() {
+            self.tell(node, ToNode::Closed(None));
+            if let Some(leading) = &mut self.leading {
+                leading.sessions.remove(&node);
+            }
+        }
+        self.parts.metrics.sessions.set(0);
     }
 
     /// Tell every node when managers, its role or the removed nodes changed.
@@ -367,7 +390,11 @@ impl Leading {
         true
     }
 
+    /// What gossip says of each node, if that or the nodes have changed.
     fn gather_evidence(&mut self, state: &State) {
+        if !std::mem::take(&mut self.evidence_due) {
+            return;
+        }
         let Some((_, witnesses)) = &self.gossip else { return };
         for node in state.nodes() {
             self.detector.evidence(node.id, witnesses.evidence(node.id));
@@ -428,7 +455,9 @@ impl Handler<Lead> for DispatcherActor {
             term,
             generation: self.counter,
             detector,
+            heartbeat: self.heartbeat(&state),
             gossip: None,
+            evidence_due: true,
             sessions: BTreeMap::new(),
             holders: BTreeMap::new(),
             waiting: Waiting::default(),
@@ -463,12 +492,13 @@ impl Handler<Committed> for DispatcherActor {
         let mut newborn = Vec::new();
         let mut tasks_of: BTreeSet<NodeId> = BTreeSet::new();
         let mut changed: BTreeSet<NodeId> = BTreeSet::new();
-        let mut cluster = false;
+        let (mut cluster, mut settings) = (false, false);
         match committed {
             Committed::Missed => {
                 tasks_of.extend(leading.sessions.keys());
                 changed.extend(leading.sessions.keys());
-                cluster = true;
+                (cluster, settings) = (true, true);
+                leading.evidence_due = true;
             }
             Committed::Events(events) => {
                 for event in events.iter() {
@@ -479,6 +509,8 @@ impl Handler<Committed> for DispatcherActor {
                         }
                         ObjectId::Node(id) => {
                             cluster = true;
+                            leading.evidence_due |=
+                                matches!(event.kind, EventKind::Created | EventKind::Removed);
                             if event.kind == EventKind::Created {
                                 newborn.push(id);
                             }
@@ -486,12 +518,16 @@ impl Handler<Committed> for DispatcherActor {
                                 changed.insert(id);
                             }
                         }
-                        ObjectId::Cluster | ObjectId::Service(_) => {}
+                        ObjectId::Cluster => settings = true,
+                        ObjectId::Service(_) => {}
                     }
                 }
             }
         }
         newborn.into_iter().for_each(|node| leading.detector.expect_newborn(node, now));
+        if settings {
+            self.keep_beat(&state);
+        }
         if cluster {
             self.tell_news(&state, &changed);
         }

@@ -31,6 +31,9 @@ fn followed<'a>(before: &'a State, after: &State, new: &Task) -> Option<&'a Task
 impl Policies {
     /// Look at a state.
     pub(super) fn look(&mut self, state: &State) -> Vec<String> {
+        if self.last.as_ref().is_some_and(|last| last.applied() == state.applied()) {
+            return Vec::new();
+        }
         let before = self.last.replace(state.clone()).unwrap_or_default();
         if before.applied() > state.applied() {
             self.last = Some(before);

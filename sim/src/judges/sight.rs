@@ -13,6 +13,8 @@ use crate::faults::Fault;
 pub struct Sight<'a> {
     /// The nodes that are up, by host.
     pub nodes: &'a BTreeMap<usize, Node>,
+    /// The state of each of them that is a manager.
+    pub states: &'a BTreeMap<usize, State>,
     /// Hosts whose nodes are being started.
     pub starting: &'a BTreeSet<usize>,
     /// What is broken now.
@@ -176,7 +178,13 @@ mod tests {
         let (nodes, second) = (BTreeMap::new(), Duration::from_secs(1));
         let mut sky = Sky::default();
         let mut look = |faults: &[Fault]| {
-            sky.look(&Sight { nodes: &nodes, starting: &BTreeSet::new(), faults, hosts: 3 });
+            sky.look(&Sight {
+                nodes: &nodes,
+                states: &BTreeMap::new(),
+                starting: &BTreeSet::new(),
+                faults,
+                hosts: 3,
+            });
             (sky.linked(1, 2, second), sky.linked(2, 3, second), sky.apart(1, 2, second), sky.dead(1, second))
         };
         assert_eq!(look(&[Fault::Unplug(1)]), (false, false, false, false));

@@ -112,7 +112,13 @@ mod tests {
         say(&mut state, NodeState::Ready);
         let nodes = BTreeMap::new();
         for _ in 0..2 {
-            sky.look(&Sight { nodes: &nodes, starting: &Default::default(), faults: &[], hosts: 3 });
+            sky.look(&Sight {
+                nodes: &nodes,
+                states: &BTreeMap::new(),
+                starting: &Default::default(),
+                faults: &[],
+                hosts: 3,
+            });
             assert!(verdicts.look((2, 1), &state, &sky, 3).is_empty());
             tokio::time::advance(KNOWN_AFTER).await;
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shoal_actors::node::Node;
+use shoal_core::store::State;
 
 use super::duties::Duties;
 use super::policies::Policies;
@@ -42,23 +43,22 @@ impl Watch {
             };
             let leadership = raft.leadership().borrow().clone();
             found.extend(self.reign.look(*host, leadership.term));
-            let state = raft.state();
-            self.slots.learn(&state);
-            found.extend(self.policies.look(&state));
+            let Some(state) = sight.states.get(host) else { continue };
+            self.slots.learn(state);
+            found.extend(self.policies.look(state));
             if leadership.is_me {
-                leaders.push((leadership.term, *host, node));
+                leaders.push((leadership.term, *host, node, state));
             }
         }
         // Of two who believe to lead the one of the older term is deposed, and does not know it yet.
-        leaders.sort_by_key(|(term, host, _)| (*term, *host));
-        for (_, host, node) in &leaders {
-            found.extend(self.leads(*host, node));
+        leaders.sort_by_key(|(term, host, ..)| (*term, *host));
+        for (_, host, node, state) in &leaders {
+            found.extend(self.leads(*host, node, state));
         }
         match leaders.last() {
-            Some((term, host, node)) => {
-                let state = node.raft().map(|raft| raft.state()).unwrap_or_default();
-                found.extend(self.verdicts.look((*host, *term), &state, &self.sky, sight.hosts));
-                found.extend(self.duties.look(*host, *term, &state));
+            Some((term, host, _, state)) => {
+                found.extend(self.verdicts.look((*host, *term), state, &self.sky, sight.hosts));
+                found.extend(self.duties.look(*host, *term, state));
             }
             None => {
                 self.duties.nobody_leads();
@@ -71,10 +71,9 @@ impl Watch {
     }
 
     /// One who believes to lead.
-    fn leads(&mut self, host: usize, node: &Node) -> Vec<String> {
-        let Some(raft) = node.raft() else { return Vec::new() };
+    fn leads(&mut self, host: usize, node: &Node, state: &State) -> Vec<String> {
         let mut found = Vec::new();
-        let now = voters(node, &raft.state());
+        let now = voters(node, state);
         if self.sky.well(host, GONE) && is_cut_off(host, &now, &self.sky) {
             found.push(format!("h{host} leads {now:?}, and has heard no majority of them for long"));
         }

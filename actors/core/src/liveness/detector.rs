@@ -111,6 +111,11 @@ impl Detector {
         Self { config, nodes: BTreeMap::new(), ticked: Timestamp::default(), isolated: Timestamp::default() }
     }
 
+    /// From now on silence means what fits to this time between two heartbeats.
+    pub fn set_heartbeat(&mut self, period: Duration) {
+        self.config = DetectorConfig::for_heartbeat(period);
+    }
+
     /// A node should open its session: it has a new leader's grace to do so.
     pub fn expect(&mut self, node: NodeId, now: Timestamp) {
         let grace = if is_put_back(Bug::NoGrace) { Duration::ZERO } else { self.config.grace };

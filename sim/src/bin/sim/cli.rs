@@ -35,6 +35,8 @@ pub(crate) enum Verb {
     Show(Show),
     /// Run twice, and show the first event that differs.
     Differ(Differ),
+    /// Measure: virtual seconds a second at both depths, and a large cluster.
+    Bench(Bench),
     /// Put bugs back one after the other, and see after how many seeds each is found.
     #[cfg(feature = "put-back")]
     Bugs(Bugs),
@@ -259,6 +261,19 @@ pub(crate) struct Show {
 pub(crate) struct Differ {
     #[command(flatten)]
     pub(crate) source: Source,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// Light nodes of the large cluster; 0 leaves it out.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) nodes: usize,
+    /// Its tasks.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) tasks: usize,
+    /// Virtual seconds of the runs at both depths; 0 leaves them out.
+    #[arg(long, default_value_t = 600)]
+    pub(crate) seconds: u64,
 }
 
 #[cfg(feature = "put-back")]

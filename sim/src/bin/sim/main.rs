@@ -1,5 +1,6 @@
 //! `sim`: simulated clusters, from seeds and from files.
 
+mod bench;
 #[cfg(feature = "put-back")]
 mod bugs;
 mod cli;
@@ -32,6 +33,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Shrink(words) => shrink::run(&words),
         Verb::Show(words) => one::show(&words),
         Verb::Differ(words) => differ::run(&words),
+        Verb::Bench(words) => bench::run(&words),
         #[cfg(feature = "put-back")]
         Verb::Bugs(words) => bugs::run(&words),
     }

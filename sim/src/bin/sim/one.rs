@@ -29,7 +29,7 @@ struct Told {
 }
 
 /// Where the simulated hosts keep their certificates: memory, if the machine has such a folder.
-fn folder() -> anyhow::Result<tempfile::TempDir> {
+pub(crate) fn folder() -> anyhow::Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     made.or_else(|_| tempfile::tempdir()).context("no folder for the simulated hosts")
@@ -81,7 +81,8 @@ pub(crate) fn live(plan: &Plan, keep: bool) -> anyhow::Result<(Outcome, Vec<Even
     Ok((outcome, told.events))
 }
 
-fn simulate(plan: &Plan, folder: &Path, keep: bool) -> anyhow::Result<Told> {
+/// Let something happen under virtual time, which begins now.
+pub(crate) fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
     let system = actix_rt::System::with_tokio_rt(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         #[allow(clippy::expect_used, reason = "actix takes no error here, and nothing can go on without it")]
@@ -89,6 +90,12 @@ fn simulate(plan: &Plan, folder: &Path, keep: bool) -> anyhow::Result<Told> {
     });
     system.block_on(async {
         hooks::begin_clock();
+        work.await
+    })
+}
+
+fn simulate(plan: &Plan, folder: &Path, keep: bool) -> anyhow::Result<Told> {
+    in_virtual_time(async {
         let began = tokio::time::Instant::now();
         let trace = Trace::new(keep);
         let report = run::run(plan, folder, &trace).await;
