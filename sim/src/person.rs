@@ -31,8 +31,8 @@ const SERVICES_MAX: usize = 8;
 /// Managers that people keep.
 const MANAGERS_MIN: usize = 3;
 const MANAGERS_MAX: usize = 5;
-/// What a heavy task reserves of a host's eight processors.
-const HEAVY_NANO_CPUS: u64 = 300_000_000;
+/// What a heavy task reserves of a host's eight processors: two fit, and a third does not.
+const HEAVY_NANO_CPUS: u64 = 3_000_000_000;
 const HOST_PORT_FIRST: u16 = 8_000;
 
 /// What a service looks like to people: its count, and its image. `None`: it is not there.
@@ -156,7 +156,10 @@ impl Person {
         match ask {
             Ask::Create { replicas, shape, rollout } => {
                 if state.services().count() < SERVICES_MAX {
-                    self.create(node, *replicas, *shape, *rollout).await;
+                    // A second heavy one might fit nowhere.
+                    let shape =
+                        if *shape == Shape::Heavy && reserves(&state) { Shape::Plain } else { *shape };
+                    self.create(node, *replicas, shape, *rollout).await;
                 }
             }
             Ask::Scale { pick, replicas } => self.change(node, &state, *pick, Some(*replicas), None).await,
@@ -259,13 +262,10 @@ impl Person {
     fn capped(&self, shape: Shape, replicas: u64) -> u64 {
         let hosts = self.hosts as u64;
         match shape {
-            Shape::HostPort | Shape::Apart => replicas.min(hosts),
-            Shape::Plain
-            | Shape::NotOn(_)
-            | Shape::OnManagers
-            | Shape::Global
-            | Shape::Heavy
-            | Shape::Crashing(_) => replicas,
+            Shape::HostPort | Shape::Apart | Shape::Heavy => replicas.min(hosts),
+            Shape::Plain | Shape::NotOn(_) | Shape::OnManagers | Shape::Global | Shape::Crashing(_) => {
+                replicas
+            }
         }
     }
 
@@ -312,7 +312,9 @@ impl Person {
         let mut spec = service.spec.clone();
         match (&mut spec.mode, replicas) {
             (ServiceMode::Replicated { replicas: count }, Some(replicas)) => {
-                let bounded = !spec.endpoint.ports.is_empty() || spec.task.placement.max_replicas > 0;
+                let bounded = !spec.endpoint.ports.is_empty()
+                    || spec.task.placement.max_replicas > 0
+                    || spec.task.resources.reservations.nano_cpus > 0;
                 *count = if bounded { replicas.min(self.hosts as u64) } else { replicas };
             }
             (ServiceMode::Global, Some(_)) => return,
@@ -466,6 +468,10 @@ impl Person {
     }
 }
 
+fn reserves(state: &State) -> bool {
+    state.services().any(|service| service.spec.task.resources.reservations.nano_cpus > 0)
+}
+
 fn looks_text(looks: &Looks) -> String {
     looks.as_ref().map_or_else(|| "absent".to_owned(), |(replicas, image)| format!("{replicas} x {image}"))
 }
@@ -503,7 +509,7 @@ fn spec(name: &str, number: u64, replicas: u64, shape: Shape, rollout: Rollout) 
         Rollout::Unsaid => None,
         Rollout::Careful { parallelism, start_first } => Some(UpdateConfig {
             parallelism,
-            order: if start_first && shape != Shape::HostPort && shape != Shape::Apart {
+            order: if start_first && !matches!(shape, Shape::HostPort | Shape::Apart | Shape::Heavy) {
                 UpdateOrder::StartFirst
             } else {
                 UpdateOrder::StopFirst

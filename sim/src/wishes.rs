@@ -160,8 +160,8 @@ fn ask(rng: &mut ChaCha8Rng, hosts: usize) -> Ask {
         7..=12 => Ask::Scale { pick, replicas: rng.random_range(0..=REPLICAS_MAX) },
         13..=15 => Ask::Image { pick, version: rng.random_range(1..1_000) },
         16..=17 => Ask::Remove { pick },
-        18..=19 => Ask::Role { pick, role: if rng.random() { Role::Manager } else { Role::Worker } },
-        20..=25 => Ask::Available {
+        18..=20 => Ask::Role { pick, role: if rng.random() { Role::Manager } else { Role::Worker } },
+        21..=25 => Ask::Available {
             pick,
             availability: match rng.random_range(0..4) {
                 0 => Availability::Drain,
