@@ -254,10 +254,10 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
             Expect::Revision(ObjectId::Task(TaskId::from_u128(5)), 8),
             Expect::Exists(ObjectId::Cluster),
             Expect::Placeable(node(2), 9),
-            Expect::Role(node(2), Role::Manager),
         ],
         ..Command::default()
     };
+    let of_role = Command { expects: vec![Expect::Role(node(2), Role::Manager)], ..Command::default() };
     let reports = FromNode::Reports {
         number: 4,
         reports: vec![TaskReport { task_id: TaskId::from_u128(5), status: task().status }],
@@ -272,6 +272,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("join refusal", bytes(&JoinResponse::Err(JoinRefusal::TooMany))),
         ("renew request", bytes(&RenewRequest { csr_der: vec![1, 2] })),
         ("propose request", bytes(&ProposeRequest { id: 11, command: command() })),
+        ("propose expectation of a role", bytes(&ProposeRequest { id: 14, command: of_role })),
         ("propose removals", bytes(&ProposeRequest { id: 12, command: removes })),
         ("propose expectations", bytes(&ProposeRequest { id: 13, command: tied })),
         ("propose response", bytes(&ProposeResponse::Refused(ApplyError::NameTaken("web".into())))),
