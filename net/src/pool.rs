@@ -80,10 +80,13 @@ impl Pool {
 
 /// Open connections by node, both those we opened and those we accepted.
 #[derive(Debug, Default)]
-pub(crate) struct Tracked(Mutex<BTreeMap<Option<NodeId>, Vec<Arc<dyn Line>>>>);
+pub(crate) struct Tracked(Mutex<Lines>);
+
+/// Lines by node; none for callers without a certificate.
+type Lines = BTreeMap<Option<NodeId>, Vec<Arc<dyn Line>>>;
 
 impl Tracked {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Option<NodeId>, Vec<Arc<dyn Line>>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Lines> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

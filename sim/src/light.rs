@@ -84,7 +84,6 @@ pub fn description(number: usize) -> NodeDescription {
         platform: Platform { os: "linux".into(), architecture: "x86_64".into() },
         resources: Resources { nano_cpus: 64_000_000_000, memory_bytes: 256 << 30, ..Resources::default() },
         engine: EngineInfo { version: "light".into(), ..EngineInfo::default() },
-        ..NodeDescription::default()
     }
 }
 

@@ -266,7 +266,7 @@ async fn heal(person: &Person, world: &World, broken: &Cell<bool>) -> Verdict {
                 Some(what) => {
                     ails = what;
                     // Asked of a manager that had not heard of the last changes, the nodes may seem active and not be.
-                    active = all_active(&world);
+                    active = all_active(world);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shoal_core::model::{NodeState, ServiceId, Slot, Task, TaskId, UpdateOrder};
+use shoal_core::model::{NodeId, NodeState, ServiceId, Slot, Task, TaskId, Timestamp, UpdateOrder};
 use shoal_core::store::State;
 
 /// What is known of the tasks that were seen.
@@ -11,6 +11,8 @@ pub(super) struct Slots {
     of: BTreeMap<TaskId, (ServiceId, Slot)>,
     /// Tasks whose node was lost or removed, or whose service may have two for a while: nobody could wait for them.
     excused: BTreeSet<TaskId>,
+    /// Since when each node is what it is, by its leader's word.
+    since: BTreeMap<NodeId, Timestamp>,
     index: u64,
 }
 
@@ -28,10 +30,7 @@ fn starts_first(state: &State, id: ServiceId) -> bool {
 
 fn is_lost(state: &State, task: &Task) -> bool {
     let Some(id) = task.node_id else { return false };
-    state.node(id).is_none_or(|node| {
-        // It may have been lost and found between two looks.
-        node.status.state != NodeState::Ready || node.status.since > task.meta.created_at
-    })
+    state.node(id).is_none_or(|node| node.status.state != NodeState::Ready)
 }
 
 impl Slots {
@@ -41,10 +40,19 @@ impl Slots {
             return;
         }
         self.index = state.applied();
+        // A node may have been lost and found between two looks: then it is what it was, but not since then.
+        let mut found_again = BTreeSet::new();
+        for node in state.nodes() {
+            let known = self.since.insert(node.id, node.status.since);
+            if known.is_some_and(|known| known != node.status.since) {
+                found_again.insert(node.id);
+            }
+        }
         for task in state.tasks() {
             self.of.insert(task.id, (task.service_id, task.slot));
             // A task that ended by its node's word runs no more; if it does, others find it.
-            if is_lost(state, task) || starts_first(state, task.service_id) {
+            let again = task.node_id.is_some_and(|node| found_again.contains(&node));
+            if again || is_lost(state, task) || starts_first(state, task.service_id) {
                 self.excused.insert(task.id);
             }
         }
