@@ -89,8 +89,8 @@ impl Authority {
             // The answer to an earlier attempt was lost: the same node, never heard of since.
             Err(ProposeError::Refused(ApplyError::Exists(_))) => {
                 let state = self.raft.state();
-                let unheard = |n: &Node| n.status.state == NodeState::Unknown && n.role == role;
-                let fresh = state.node(id).is_some_and(|n| unheard(n));
+                let fresh =
+                    state.node(id).is_some_and(|n| n.status.state == NodeState::Unknown && n.role == role);
                 if fresh { Ok(()) } else { Err(JoinRefusal::Taken(id)) }
             }
             Err(ProposeError::Refused(ApplyError::NodeRemoved(id))) => Err(JoinRefusal::Removed(id)),

@@ -119,23 +119,21 @@ impl Detector {
     /// A node should open its session: it has a new leader's grace to do so.
     pub fn expect(&mut self, node: NodeId, now: Timestamp) {
         let grace = if is_put_back(Bug::NoGrace) { Duration::ZERO } else { self.config.grace };
-        self.nodes.entry(node).or_insert_with(|| Watched { heard: now, grace, evidence: None, down: false });
+        self.watch(node, now, grace);
     }
 
     /// A node has joined, and should open its first session soon.
     pub fn expect_newborn(&mut self, node: NodeId, now: Timestamp) {
-        let grace = self.config.newborn;
-        self.nodes.entry(node).or_insert_with(|| Watched { heard: now, grace, evidence: None, down: false });
+        self.watch(node, now, self.config.newborn);
+    }
+
+    fn watch(&mut self, node: NodeId, now: Timestamp, grace: Duration) -> &mut Watched {
+        self.nodes.entry(node).or_insert(Watched { heard: now, grace, evidence: None, down: false })
     }
 
     /// A word from the node's session. Refutes everything.
     pub fn heard(&mut self, node: NodeId, now: Timestamp) {
-        let watched = self.nodes.entry(node).or_insert_with(|| Watched {
-            heard: now,
-            grace: Duration::ZERO,
-            evidence: None,
-            down: false,
-        });
+        let watched = self.watch(node, now, Duration::ZERO);
         watched.heard = watched.heard.max(now);
         watched.grace = Duration::ZERO;
         watched.down = false;
