@@ -1,7 +1,7 @@
 //! A simulated machine: its address, its disk, its engine, and the node on it while it is up.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -128,11 +128,12 @@ impl Host {
     pub fn new(
         number: usize,
         seed: u64,
-        folder: PathBuf,
-        disk: SimDisk,
+        folder: &Path,
+        sync: (Duration, Duration),
         fabric: Fabric,
         trace: Trace,
     ) -> Self {
+        let (folder, disk) = (folder.join(format!("h{number}")), SimDisk::new(seed, sync));
         let engine = Engine::new(number, seed ^ 1, trace.clone());
         let tasks = MemoryTaskStore::default();
         let clock = WallClock::default();

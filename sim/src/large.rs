@@ -19,7 +19,6 @@ use shoal_core::store::{Command, State, Write};
 use shoal_net::ca::CertificateAuthority;
 use tokio::time::{sleep, timeout};
 
-use crate::disk::SimDisk;
 use crate::fabric::{Depth, Fabric};
 use crate::hooks::real_elapsed;
 use crate::host::{Host, clock};
@@ -114,11 +113,7 @@ pub async fn run(nodes: usize, tasks: usize, folder: &Path) -> anyhow::Result<Fi
 async fn managers(fabric: &Fabric, folder: &Path, trace: &Trace) -> anyhow::Result<(Vec<Host>, Node)> {
     let sync = (Duration::from_micros(50), Duration::from_micros(200));
     let mut hosts: Vec<Host> = (1..=MANAGERS)
-        .map(|number| {
-            let disk = SimDisk::new(number as u64, sync);
-            let folder = folder.join(format!("h{number}"));
-            Host::new(number, number as u64, folder, disk, fabric.clone(), trace.clone())
-        })
+        .map(|number| Host::new(number, number as u64, folder, sync, fabric.clone(), trace.clone()))
         .collect();
     for host in &mut hosts {
         host.start().await?;

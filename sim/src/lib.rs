@@ -6,6 +6,7 @@ pub mod disk;
 pub mod event;
 pub mod fabric;
 pub mod faults;
+mod flight;
 pub mod hooks;
 pub mod host;
 pub mod judges;

@@ -58,9 +58,7 @@ pub struct Light {
     pub number: usize,
     /// Its id.
     pub id: NodeId,
-    endpoint: Endpoint,
     scope: Scope,
-    managers: Vec<(NodeId, SocketAddr)>,
 }
 
 /// What a light node is made with.
@@ -108,9 +106,8 @@ impl Light {
         };
         let endpoint = Endpoint::bind(config, Arc::new(Nobody)).context("a light node's endpoint")?;
         endpoint.set_credentials(Some(credentials));
-        let light = Self { number, id, endpoint, scope, managers: around.managers.to_vec() };
-        light.scope.spawn(live(light.endpoint.clone(), number, light.managers.clone()));
-        Ok(light)
+        scope.spawn(live(endpoint, number, around.managers.to_vec()));
+        Ok(Self { number, id, scope })
     }
 
     /// The machine is gone, and says nothing.

@@ -2,8 +2,7 @@
 //! promises is kept (streams in order, whole or broken; certificates verified; silence noticed), what it does to keep it is
 //! not done.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -25,6 +24,7 @@ use shoal_wire::{Kind, Protocol};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::flight::{self, Flights};
 use crate::trace::Trace;
 use crate::wires::Wires;
 
@@ -58,31 +58,12 @@ enum What {
 }
 
 struct Flying {
-    at: Instant,
-    number: u64,
     sent: Instant,
     tries: u32,
     line: u64,
     /// Which end it goes to.
     to: Side,
     what: What,
-}
-
-impl PartialEq for Flying {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-impl Eq for Flying {}
-impl PartialOrd for Flying {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Flying {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
 }
 
 struct Port {
@@ -151,7 +132,7 @@ struct LineState {
 
 struct State {
     wires: Wires,
-    flying: BinaryHeap<Reverse<Flying>>,
+    flying: Flights<Flying>,
     number: u64,
     ports: BTreeMap<SocketAddr, Port>,
     lines: BTreeMap<u64, LineState>,
@@ -186,7 +167,6 @@ impl State {
 
     fn send(&mut self, line: u64, to: Side, what: What) {
         let Some((from, at)) = self.way(line, to) else { return };
-        self.number += 1;
         self.wires.sent += 1;
         let now = Instant::now();
         let mut takes = self.wires.latency(from, at);
@@ -197,8 +177,7 @@ impl State {
             takes += again_after(tries);
             tries += 1;
         }
-        let (number, sent) = (self.number, now);
-        self.flying.push(Reverse(Flying { at: now + takes, number, sent, tries, line, to, what }));
+        self.flying.send(now + takes, Flying { sent: now, tries, line, to, what });
     }
 
     fn wake(&mut self, line: u64, side: Side) {
@@ -210,16 +189,10 @@ impl State {
     /// What has arrived by now. Returns when to look again.
     fn deliver(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        loop {
-            match self.flying.peek() {
-                Some(Reverse(flying)) if flying.at <= now => {}
-                Some(Reverse(flying)) => return Some(flying.at),
-                None => return None,
-            }
-            if let Some(Reverse(flying)) = self.flying.pop() {
-                self.arrive(flying, now);
-            }
+        while let Some(flying) = self.flying.arrived(now) {
+            self.arrive(flying, now);
         }
+        self.flying.next_at()
     }
 
     fn arrive(&mut self, mut flying: Flying, now: Instant) {
@@ -236,9 +209,9 @@ impl State {
         if waits || self.wires.cut(from, at) {
             self.wires.lost += u64::from(!waits);
             if !last_word && from_process {
-                flying.at = now + again_after(flying.tries);
+                let at = now + again_after(flying.tries);
                 flying.tries += 1;
-                self.flying.push(Reverse(flying));
+                self.flying.send(at, flying);
             }
             return;
         }
@@ -547,7 +520,7 @@ impl Links {
     pub fn new(seed: u64, trace: Trace) -> Self {
         let state = State {
             wires: Wires::new(seed),
-            flying: BinaryHeap::new(),
+            flying: Flights::new(),
             number: 0,
             ports: BTreeMap::new(),
             lines: BTreeMap::new(),
@@ -564,9 +537,9 @@ impl Links {
     /// Work on the state, then wake whom that concerns.
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = state.flying.peek().map(|Reverse(flying)| flying.at);
+        let first = state.flying.next_at();
         let result = work(&mut state);
-        let sooner = state.flying.peek().map(|Reverse(flying)| flying.at) != first;
+        let sooner = state.flying.next_at() != first;
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -620,17 +593,7 @@ impl Links {
 }
 
 async fn pump(links: Links) {
-    loop {
-        let next = links.with(State::deliver);
-        match next {
-            Some(at) => tokio::select! {
-                biased;
-                () = links.news.notified() => {}
-                () = tokio::time::sleep_until(at) => {}
-            },
-            None => links.news.notified().await,
-        }
-    }
+    flight::pump(&links.news, || links.with(State::deliver)).await;
 }
 
 async fn sweep(links: Links) {

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shoal_actors::api::{LocalState, NodeApi as _};
 use shoal_actors::node::Node;
-use shoal_core::model::{Node as NodeObject, NodeDescription, NodeId, Role, TaskState, TaskStatus};
+use shoal_core::model::{Node as NodeObject, NodeDescription, Role, TaskState, TaskStatus};
 use shoal_net::{CallError, Peer};
 use shoal_wire::v1::{FromNode, SessionRequest, TaskReport};
 use shoal_wire::{Kind, Protocol, codec};
@@ -18,8 +18,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::event::What;
 use crate::fabric::Fabric;
+use crate::host::Host;
 use crate::options::Options;
-use crate::person::Person;
+use crate::person::{Person, host_of, pick};
 use crate::plan::Plan;
 use crate::reader::Reader;
 use crate::stranger::Stranger;
@@ -41,8 +42,7 @@ pub const LIE: &str = "a lie";
 #[must_use]
 pub fn any_manager(nodes: &Nodes, number: u64) -> Option<Node> {
     let managers: Vec<Node> = nodes.borrow().values().filter(|node| node.raft().is_some()).cloned().collect();
-    let count = u64::try_from(managers.len()).ok().filter(|count| *count > 0)?;
-    managers.get(usize::try_from(number % count).ok()?).cloned()
+    pick(&managers, number).cloned()
 }
 
 /// Live through the wishes of a plan, each in its time.
@@ -76,8 +76,6 @@ pub struct Around {
     person: Person,
     trace: Trace,
     folder: Rc<Path>,
-    /// Makes a stranger's machine.
-    stranger: Rc<dyn Fn(&Path) -> crate::host::Host>,
     broken: Rc<std::cell::RefCell<Vec<String>>>,
     options: Rc<Options>,
     fabric: Fabric,
@@ -88,26 +86,12 @@ impl Around {
     /// Around this world.
     #[must_use]
     pub fn new(world: &World, person: Person, folder: &Path, trace: Trace) -> Self {
-        let (options, fabric, noted) = (world.options.clone(), world.fabric.clone(), trace.clone());
-        let stranger = move |folder: &Path| {
-            let disk = crate::disk::SimDisk::new(options.seed, options.sync);
-            let folder = folder.join("stranger");
-            crate::host::Host::new(
-                STRANGER,
-                options.seed ^ 0x5712,
-                folder,
-                disk,
-                fabric.clone(),
-                noted.clone(),
-            )
-        };
         Self {
             nodes: Rc::clone(&world.nodes),
             newcomers: Rc::clone(&world.newcomers),
             person,
             trace,
             folder: folder.into(),
-            stranger: Rc::new(stranger),
             broken: Rc::default(),
             options: Rc::new(world.options.clone()),
             fabric: world.fabric.clone(),
@@ -177,7 +161,7 @@ impl Around {
     async fn join(&self, node: &Node, manager: &Node, role: Role) {
         let Ok(state) = manager.state() else { return };
         let Some(cluster) = state.cluster() else { return };
-        let Some(through) = manager.local().addr.map(|addr| crate::host::number(addr.ip())) else { return };
+        let through = host_of(manager);
         let token = match role {
             Role::Manager => &cluster.tokens.manager,
             Role::Worker => &cluster.tokens.worker,
@@ -207,21 +191,23 @@ impl Around {
     }
 
     async fn join_with_old_token(&self, through: u64) {
-        let Some((_, token)) = self.person.old_token() else { return };
+        let Some(token) = self.person.old_token() else { return };
         let Some(manager) = any_manager(&self.nodes, through) else { return };
-        let Some(addr) = manager.local().addr else { return };
-        let mut host = (self.stranger)(&self.folder);
+        let through = host_of(&manager);
+        let (options, fabric) = (&self.options, self.fabric.clone());
+        let seed = options.seed ^ 0x5712;
+        let mut host = Host::new(STRANGER, seed, &self.folder, options.sync, fabric, self.trace.clone());
         if host.start().await.is_err() {
             return;
         }
         if let Some(node) = host.node().cloned() {
-            let joined = timeout(JOIN_MAX, node.join(joining(crate::host::number(addr.ip()), &token))).await;
+            let joined = timeout(JOIN_MAX, node.join(joining(through, &token))).await;
             if matches!(joined, Ok(Ok(_))) {
                 self.broken.borrow_mut().push("tokens: a replaced token let somebody in".into());
             }
             let text = "joins with a replaced token".to_owned();
             let answer = format!("{joined:?}");
-            self.trace.event(What::Person { host: crate::host::number(addr.ip()), text, answer });
+            self.trace.event(What::Person { host: through, text, answer });
         }
         host.kill().await;
         host.wipe();
@@ -231,8 +217,7 @@ impl Around {
     async fn lie(&self, number: u64) {
         let workers: Vec<Node> =
             self.nodes.borrow().values().filter(|node| is_worker(node)).cloned().collect();
-        let Some(at) = number.checked_rem(workers.len() as u64) else { return };
-        let Some(liar) = workers.get(usize::try_from(at).unwrap_or(0)) else { return };
+        let Some(liar) = pick(&workers, number) else { return };
         let Some(manager) = any_manager(&self.nodes, number) else { return };
         let (Some(addr), Some(id)) = (manager.local().addr, manager.local().node_id) else { return };
         let peer = Peer { node_id: Some(id), addr };
@@ -286,9 +271,7 @@ fn lie(status: TaskStatus) -> TaskStatus {
 
 /// Tasks of which another node than their own was believed.
 #[must_use]
-pub fn believed(state: &shoal_core::store::State, workers: &[NodeId]) -> Vec<String> {
+pub fn believed(state: &shoal_core::store::State) -> Vec<String> {
     let lies = state.tasks().filter(|task| task.status.message.contains(LIE));
-    lies.filter(|task| task.node_id.is_none_or(|node| !workers.contains(&node)))
-        .map(|task| format!("roles: another node was believed about task {}", task.id))
-        .collect()
+    lies.map(|task| format!("roles: another node was believed about task {}", task.id)).collect()
 }

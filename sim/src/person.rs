@@ -95,8 +95,8 @@ impl Outcome {
 struct Memory {
     services: BTreeMap<String, Promise>,
     named: u64,
-    /// Tokens that were replaced for certain, by the index of that.
-    old_tokens: Vec<(u64, JoinTokens)>,
+    /// The newest of the tokens that were replaced for certain.
+    old_tokens: Option<JoinTokens>,
     /// The newest index that anybody was told of.
     seen: u64,
     tally: [u64; 3],
@@ -120,13 +120,14 @@ fn looks(spec: &ServiceSpec) -> (u64, String) {
     (replicas, spec.task.container.image.clone())
 }
 
-fn pick<T>(from: &[T], number: u64) -> Option<&T> {
+/// One of them, by a number that is taken modulo how many there are.
+pub(crate) fn pick<T>(from: &[T], number: u64) -> Option<&T> {
     let count = u64::try_from(from.len()).ok().filter(|count| *count > 0)?;
     from.get(usize::try_from(number % count).ok()?)
 }
 
 /// Which host a node is on.
-fn host_of(node: &Node) -> usize {
+pub(crate) fn host_of(node: &Node) -> usize {
     node.local().addr.map_or(0, |addr| crate::host::number(addr.ip()))
 }
 
@@ -410,16 +411,15 @@ impl Person {
         let old = std::mem::replace(&mut new.tokens, tokens);
         let expects = vec![Expect::SpecVersion(ObjectId::Cluster, cluster.meta.spec_version)];
         let writes = vec![Write::Cluster(Box::new(new))];
-        if let Outcome::Done(index) = self.propose(node, "new join tokens", expects, writes).await {
-            self.memory.borrow_mut().old_tokens.push((index, old));
+        if let Outcome::Done(_) = self.propose(node, "new join tokens", expects, writes).await {
+            self.memory.borrow_mut().old_tokens = Some(old);
         }
     }
 
-    /// A token that was replaced, and the index since which it must not be taken.
+    /// A token that was replaced.
     #[must_use]
-    pub fn old_token(&self) -> Option<(u64, String)> {
-        let memory = self.memory.borrow();
-        memory.old_tokens.last().map(|(index, tokens)| (*index, tokens.worker.clone()))
+    pub fn old_token(&self) -> Option<String> {
+        self.memory.borrow().old_tokens.as_ref().map(|tokens| tokens.worker.clone())
     }
 
     /// Let every node take tasks again. True once all do.

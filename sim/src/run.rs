@@ -209,10 +209,14 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
     Ok(Report { verdict, figures })
 }
 
+fn newest(world: &World) -> Option<State> {
+    let states = world.hosts.iter().filter_map(|host| Some(Node::raft(host.node()?)?.state()));
+    states.max_by_key(State::applied)
+}
+
 /// The members as the newest state has them.
 fn members(world: &World) -> String {
-    let newest = world.hosts.iter().filter_map(|host| Some(Node::raft(host.node()?)?.state()));
-    let Some(state) = newest.max_by_key(|state| state.applied()) else { return "no manager serves".into() };
+    let Some(state) = newest(world) else { return "no manager serves".into() };
     let words = state.nodes().map(|node| {
         let seat = if node.manager.is_some() { " with a seat" } else { "" };
         format!(
@@ -228,9 +232,8 @@ fn members(world: &World) -> String {
 }
 
 fn all_active(world: &World) -> bool {
-    let newest = world.hosts.iter().filter_map(|host| Some(Node::raft(host.node()?)?.state()));
-    let newest = newest.max_by_key(|state| state.applied());
-    newest.is_some_and(|state| state.nodes().all(|node| node.spec.availability == Availability::Active))
+    newest(world)
+        .is_some_and(|state| state.nodes().all(|node| node.spec.availability == Availability::Active))
 }
 
 /// Wait until all is well, and see whether every promise was kept.
@@ -257,7 +260,7 @@ async fn heal(person: &Person, world: &World, broken: &Cell<bool>) -> Verdict {
                             .iter()
                             .map(|lie| format!("people: {lie}"))
                             .collect();
-                        lies.extend(believed(&state, &[]));
+                        lies.extend(believed(&state));
                         lies
                     });
                     let lies = lies.unwrap_or_default();

@@ -14,7 +14,6 @@ use shoal_net::ca::JoinToken;
 use shoal_net::{Kind, Peer};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::disk::SimDisk;
 use crate::fabric::Fabric;
 use crate::host::{Host, address, clock};
 use crate::judges::host_number;
@@ -76,10 +75,8 @@ impl Stranger {
 
     async fn come(&mut self, nodes: &Nodes) -> anyhow::Result<()> {
         let Some((cluster, old)) = self.rotate(nodes).await else { return Ok(()) };
-        let (number, seed) = (self.number, self.seed);
-        let folder = self.folder.join(format!("stranger{number}"));
-        let disk = SimDisk::new(seed, self.sync);
-        let mut host = Host::new(number, seed, folder, disk, self.fabric.clone(), self.trace.clone());
+        let (fabric, trace) = (self.fabric.clone(), self.trace.clone());
+        let mut host = Host::new(self.number, self.seed, &self.folder, self.sync, fabric, trace);
         host.start().await?;
         let Some(node) = host.node().cloned() else { return Ok(()) };
         if self.join(&node, &old).await.is_some() {

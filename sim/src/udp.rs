@@ -1,7 +1,6 @@
 //! The full depth's network: UDP datagrams over the simulated wires.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -14,6 +13,7 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::flight::{self, Flights};
 use crate::trace::Trace;
 use crate::wires::Wires;
 
@@ -27,28 +27,9 @@ struct Packet {
 }
 
 struct Flying {
-    at: Instant,
     sent: Instant,
-    number: u64,
     to: SocketAddr,
     packet: Packet,
-}
-
-impl PartialEq for Flying {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-impl Eq for Flying {}
-impl PartialOrd for Flying {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Flying {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
 }
 
 #[derive(Default)]
@@ -60,7 +41,7 @@ struct Port {
 }
 
 struct Inner {
-    flying: BinaryHeap<Reverse<Flying>>,
+    flying: Flights<Flying>,
     number: u64,
     ports: BTreeMap<SocketAddr, Port>,
     wires: Wires,
@@ -79,10 +60,10 @@ impl Network {
     #[must_use]
     pub fn new(seed: u64, trace: Trace) -> Self {
         let inner =
-            Inner { flying: BinaryHeap::new(), number: 0, ports: BTreeMap::new(), wires: Wires::new(seed) };
+            Inner { flying: Flights::new(), number: 0, ports: BTreeMap::new(), wires: Wires::new(seed) };
         let network = Self { inner: Arc::new(Mutex::new(inner)), news: Arc::default(), trace };
         let pump = network.clone();
-        tokio::spawn(async move { pump.pump().await });
+        tokio::spawn(async move { flight::pump(&pump.news, || pump.deliver()).await });
         network
     }
 
@@ -123,43 +104,19 @@ impl Network {
                 self.trace.message("packet", from.ip(), to.ip(), bytes, sent, true);
                 continue;
             }
-            inner.number += 1;
             let packet = Packet { from, bytes: bytes.to_vec(), ecn };
-            let flying = Flying { at: sent + latency, sent, number: inner.number, to, packet };
-            inner.flying.push(Reverse(flying));
+            inner.flying.send(sent + latency, Flying { sent, to, packet });
         }
         drop(inner);
         self.news.notify_one();
     }
 
-    async fn pump(&self) {
-        loop {
-            let (wakers, next) = self.deliver();
-            for waker in wakers {
-                waker.wake();
-            }
-            match next {
-                Some(at) => tokio::select! {
-                    biased;
-                    () = self.news.notified() => {}
-                    () = tokio::time::sleep_until(at) => {}
-                },
-                None => self.news.notified().await,
-            }
-        }
-    }
-
-    fn deliver(&self) -> (Vec<Waker>, Option<Instant>) {
+    /// What has arrived by now. Returns when to look again.
+    fn deliver(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut wakers = Vec::new();
         let mut inner = self.lock();
-        loop {
-            match inner.flying.peek() {
-                Some(Reverse(flying)) if flying.at <= now => {}
-                Some(Reverse(flying)) => return (wakers, Some(flying.at)),
-                None => return (wakers, None),
-            }
-            let Some(Reverse(flying)) = inner.flying.pop() else { continue };
+        while let Some(flying) = inner.flying.arrived(now) {
             let (from, to) = (flying.packet.from.ip(), flying.to.ip());
             let there = !inner.wires.cut(from, to)
                 && inner.ports.get(&flying.to).is_some_and(|p| p.queue.len() < SOCKET_PACKETS_MAX);
@@ -173,6 +130,10 @@ impl Network {
                 wakers.append(&mut port.wakers);
             }
         }
+        let next = inner.flying.next_at();
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+        next
     }
 }
 

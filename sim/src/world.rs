@@ -14,7 +14,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::containers::Mishaps;
-use crate::disk::SimDisk;
 use crate::event::What;
 use crate::fabric::Fabric;
 use crate::faults::{Disaster, FLAP_EVERY, Fault, STARVE, addresses};
@@ -104,9 +103,8 @@ impl World {
     #[must_use]
     pub fn host(&self, number: usize, folder: &Path) -> Host {
         let seed = self.options.seed.wrapping_mul(1_000).wrapping_add(number as u64);
-        let folder = folder.join(format!("h{number}"));
-        let disk = SimDisk::new(seed, self.options.sync);
-        let host = Host::new(number, seed, folder, disk, self.fabric.clone(), self.trace.clone());
+        let (sync, fabric) = (self.options.sync, self.fabric.clone());
+        let host = Host::new(number, seed, folder, sync, fabric, self.trace.clone());
         host.engine.set_mishaps(self.options.mishaps);
         host
     }
@@ -205,6 +203,33 @@ impl World {
         self.newcomers.borrow_mut().insert(number, newcomer);
     }
 
+    /// Kill a process. True if its node may be lost for good with it; then it is a newcomer from now on.
+    async fn kill_for_good(&mut self, number: usize, lasts: Duration) -> bool {
+        let may = self.may_lose_one();
+        if may {
+            self.lose(number, lasts);
+        }
+        self.kill(number).await;
+        may
+    }
+
+    /// What holds for as long as the disaster lasts; nothing, if it is something that happens once.
+    fn impose(&self, fault: &Fault) {
+        match fault {
+            Fault::Pause(host) => self.hosts[host - 1].hold(true),
+            Fault::Unplug(host) => self.plug(*host, false),
+            Fault::OneWay(side) => self.one_way(side, true),
+            Fault::Split(side) => self.fabric.wires(|wires| wires.split(&addresses(side))),
+            Fault::Storm(storm) => self.fabric.set_weather(storm.clone()),
+            Fault::Clog(side, by) => self.clog(side, *by),
+            Fault::EngineAway(host) => self.hosts[host - 1].engine.set_away(true),
+            Fault::DiskFull(host) => self.hosts[host - 1].disk.set_full(true),
+            Fault::DiskSlow(host, stall) => self.hosts[host - 1].disk.set_stall(*stall),
+            Fault::ClockJump(host, ms) => self.hosts[host - 1].clock.set_ahead(*ms),
+            _ => {}
+        }
+    }
+
     async fn break_(&mut self, Disaster { fault, lasts, .. }: &Disaster) -> anyhow::Result<()> {
         match fault {
             Fault::Kill(host) => self.kill(*host).await,
@@ -214,42 +239,32 @@ impl World {
                 }
             }
             Fault::Stop(host) => self.stop(*host).await?,
-            Fault::Pause(host) => self.hosts[host - 1].hold(true),
             Fault::Starve(host) => self.starve(*host),
-            Fault::Unplug(host) => self.plug(*host, false),
             Fault::Flap(host) => self.flap(*host),
-            Fault::OneWay(side) => self.one_way(side, true),
-            Fault::Split(side) => self.fabric.wires(|wires| wires.split(&addresses(side))),
-            Fault::Storm(storm) => self.fabric.set_weather(storm.clone()),
-            Fault::Clog(side, by) => self.clog(side, *by),
-            Fault::EngineAway(host) => self.hosts[host - 1].engine.set_away(true),
-            Fault::DiskFull(host) => self.hosts[host - 1].disk.set_full(true),
-            Fault::DiskSlow(host, stall) => self.hosts[host - 1].disk.set_stall(*stall),
-            Fault::ClockJump(host, ms) => self.hosts[host - 1].clock.set_ahead(*ms),
             Fault::ClockDrift(host, ms) => self.hosts[host - 1].clock.set_drift(*ms),
             Fault::Rot(host, which) => {
-                let may = self.may_lose_one();
-                if may {
-                    self.lose(*host, *lasts);
-                }
-                self.kill(*host).await;
-                if may {
+                if self.kill_for_good(*host, *lasts).await {
                     self.rotten.insert(*host);
                     let what = self.hosts[host - 1].disk.rot(*which);
                     self.trace.note(Some(*host), what.unwrap_or_else(|| "nothing to rot".into()));
                 }
             }
             Fault::Wipe(host) => {
-                let may = self.may_lose_one();
-                if may {
-                    self.lose(*host, *lasts);
-                }
-                self.kill(*host).await;
-                if may {
+                if self.kill_for_good(*host, *lasts).await {
                     self.hosts[host - 1].wipe();
                 }
             }
             Fault::Leave(host) => self.leave(*host, *lasts),
+            Fault::Pause(_)
+            | Fault::Unplug(_)
+            | Fault::OneWay(_)
+            | Fault::Split(_)
+            | Fault::Storm(_)
+            | Fault::Clog(..)
+            | Fault::EngineAway(_)
+            | Fault::DiskFull(_)
+            | Fault::DiskSlow(..)
+            | Fault::ClockJump(..) => self.impose(fault),
             Fault::Rolling => {
                 for number in 1..=self.options.hosts {
                     self.stop(number).await?;
@@ -391,21 +406,7 @@ impl World {
     /// The end of one disaster does not mend another of the same kind.
     fn still_broken(&self) {
         let faults = self.faults.borrow().clone();
-        for fault in &faults {
-            match fault {
-                Fault::Pause(host) => self.hosts[host - 1].hold(true),
-                Fault::Unplug(host) => self.plug(*host, false),
-                Fault::OneWay(side) => self.one_way(side, true),
-                Fault::Split(side) => self.fabric.wires(|wires| wires.split(&addresses(side))),
-                Fault::Storm(storm) => self.fabric.set_weather(storm.clone()),
-                Fault::Clog(side, by) => self.clog(side, *by),
-                Fault::EngineAway(host) => self.hosts[host - 1].engine.set_away(true),
-                Fault::DiskFull(host) => self.hosts[host - 1].disk.set_full(true),
-                Fault::DiskSlow(host, stall) => self.hosts[host - 1].disk.set_stall(*stall),
-                Fault::ClockJump(host, ms) => self.hosts[host - 1].clock.set_ahead(*ms),
-                _ => {}
-            }
-        }
+        faults.iter().for_each(|fault| self.impose(fault));
     }
 
     fn forget(&self, fault: &Fault) {

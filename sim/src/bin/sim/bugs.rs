@@ -7,6 +7,7 @@ use shoal_core::put_back::Bug;
 
 use crate::cli::{self, Kind};
 use crate::jobs;
+use crate::many;
 use crate::outcome::Outcome;
 
 /// The first seed that finds it, and how that run ended.
@@ -17,10 +18,7 @@ fn find(bug: Bug, words: &cli::Bugs) -> anyhow::Result<Option<(u64, Outcome)>> {
     let mut found: Option<(u64, Outcome)> = None;
     loop {
         if found.is_none() && next < last && open.len() < jobs::count(words.jobs) {
-            let mut all: Vec<String> =
-                ["run", "--json", "--seed", &next.to_string()].map(str::to_owned).to_vec();
-            all.extend(kind.words());
-            open.push(jobs::start(next, &all)?);
+            open.push(jobs::start(next, &many::words(next, &kind))?);
             next += 1;
             continue;
         }

@@ -18,7 +18,7 @@ const TELL_EVERY: Duration = Duration::from_millis(200);
 const BAR: usize = 24;
 
 /// Words that run one seed in a process of its own.
-fn words(seed: u64, kind: &Kind) -> Vec<String> {
+pub(crate) fn words(seed: u64, kind: &Kind) -> Vec<String> {
     let mut words: Vec<String> = ["run", "--json", "--seed", &seed.to_string()].map(str::to_owned).to_vec();
     words.extend(kind.words());
     words
