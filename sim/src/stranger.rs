@@ -91,7 +91,9 @@ impl Stranger {
             sleep(LATE).await;
             self.remove(None, nodes).await;
         }
-        host.stop().await
+        host.stop().await?;
+        host.wipe();
+        Ok(())
     }
 
     fn manager(&mut self, nodes: &Nodes) -> Option<(usize, Node)> {
