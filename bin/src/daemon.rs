@@ -11,6 +11,7 @@ use shoal_actors::clock::system_clock;
 use shoal_actors::node::{ControllerFactory, Node, NodeConfig as ActorsConfig, Storage};
 use shoal_actors::task_runner::Limits;
 use shoal_core::model::{ClusterSpec, NodeId};
+use shoal_core::pace::Pace;
 use shoal_core::task::Controller;
 use shoal_net::task::Scope;
 use shoal_net::{EndpointConfig, Wire};
@@ -90,6 +91,7 @@ async fn start_node(config: &NodeConfig) -> anyhow::Result<Node> {
         storage: Storage::default(),
         limits: Limits::for_processors(std::thread::available_parallelism().map_or(1, usize::from)),
         membership: None,
+        pace: Pace::USUAL,
     };
     let node = Node::start(actors).await.context("the node cannot start")?;
     tracing::info!(listen = %config.listen, engine = %config.engine, data = %config.data_dir.display(), "node started");

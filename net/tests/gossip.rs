@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_core::model::{NodeId, Role};
+use shoal_core::pace::Pace;
 use shoal_net::gossip::{self, GossipConfig, Membership};
 use shoal_net::task::Scope;
 use shoal_net::*;
@@ -19,6 +20,7 @@ async fn member(
 ) -> (Endpoint, Arc<dyn Membership>) {
     let (endpoint, peer) = world.node(id, Role::Worker);
     let config = GossipConfig {
+        pace: Pace::USUAL,
         node_id: NodeId::from_u128(id),
         cluster_id: CLUSTER,
         incarnation: 1,

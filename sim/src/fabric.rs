@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use shoal_actors::clock::Clock;
 use shoal_actors::node::MembershipFactory;
+use shoal_core::pace::Pace;
 use shoal_net::Wire;
 
 use crate::links::Links;
@@ -31,7 +32,7 @@ const STORM_LOSS: f64 = 0.1;
 #[derive(Clone)]
 pub enum Fabric {
     /// Packets.
-    Full(Network),
+    Full(Network, Pace),
     /// Messages, and who is a member.
     Fast(Links, Members),
 }
@@ -39,13 +40,22 @@ pub enum Fabric {
 impl Fabric {
     /// A network that follows from the seed. Must be made inside the runtime.
     #[must_use]
-    pub fn new(depth: Depth, seed: u64, trace: Trace) -> Self {
+    pub fn new(depth: Depth, seed: u64, pace: Pace, trace: Trace) -> Self {
         match depth {
-            Depth::Full => Self::Full(Network::new(seed, trace)),
+            Depth::Full => Self::Full(Network::new(seed, trace), pace),
             Depth::Fast => {
                 let links = Links::new(seed, trace);
-                Self::Fast(links.clone(), Members::new(seed ^ 1, links))
+                Self::Fast(links.clone(), Members::new(seed ^ 1, pace, links))
             }
+        }
+    }
+
+    /// How quickly whoever is joined by it beats.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        match self {
+            Self::Full(_, pace) => *pace,
+            Self::Fast(_, members) => members.pace(),
         }
     }
 
@@ -53,7 +63,7 @@ impl Fabric {
     #[must_use]
     pub fn bind(&self, addr: SocketAddr, clock: Clock, rng_seed: [u8; 32]) -> Wire {
         match self {
-            Self::Full(network) => Wire::Udp { socket: network.bind(addr), rng_seed: Some(rng_seed) },
+            Self::Full(network, _) => Wire::Udp { socket: network.bind(addr), rng_seed: Some(rng_seed) },
             Self::Fast(links, _) => Wire::Other(links.bind(addr, clock)),
         }
     }
@@ -62,7 +72,7 @@ impl Fabric {
     #[must_use]
     pub fn membership(&self) -> Option<MembershipFactory> {
         match self {
-            Self::Full(_) => None,
+            Self::Full(..) => None,
             Self::Fast(_, members) => {
                 let members = members.clone();
                 Some(Arc::new(move |config| members.join(&config)))
@@ -73,7 +83,7 @@ impl Fabric {
     /// The process at this address is gone, and said nothing.
     pub fn unbind(&self, addr: SocketAddr) {
         match self {
-            Self::Full(network) => network.unbind(addr),
+            Self::Full(network, _) => network.unbind(addr),
             Self::Fast(links, members) => {
                 links.unbind(addr);
                 members.gone(addr);
@@ -91,7 +101,7 @@ impl Fabric {
 
     pub(crate) fn wires<T>(&self, work: impl FnOnce(&mut Wires) -> T) -> T {
         match self {
-            Self::Full(network) => network.wires(work),
+            Self::Full(network, _) => network.wires(work),
             Self::Fast(links, _) => links.wires(work),
         }
     }

@@ -177,6 +177,7 @@ impl Faults {
             1 => self.rng.random_range(1_000..5_000),
             _ => self.rng.random_range(5_000..20_000),
         });
+        let lasts = self.options.pace.of(lasts);
         let mut at = self.rng.random_range(0..total);
         let host = self.rng.random_range(1..=self.options.hosts);
         let drawn = kinds.into_iter().find(|(weight, _)| {

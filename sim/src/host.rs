@@ -199,6 +199,7 @@ impl Host {
             },
             limits: Limits::default(),
             membership: self.fabric.membership(),
+            pace: self.fabric.pace(),
         };
         let (tell, told) = tokio::sync::oneshot::channel();
         let home = LocalSet::new();
@@ -207,7 +208,7 @@ impl Host {
         });
         let driver = actix_rt::spawn(scope.gated(home));
         let number = self.number;
-        let started = match timeout(START_MAX, told).await {
+        let started = match timeout(self.fabric.pace().of(START_MAX), told).await {
             Err(_) => Err(anyhow!("h{number} does not start")),
             Ok(Err(_)) => Err(anyhow!("h{number} went away at its start")),
             Ok(Ok(Err(error))) => Err(anyhow!("h{number} refuses to start: {error}")),
@@ -276,7 +277,7 @@ impl Host {
         let Some(life) = self.life.take() else { return Ok(()) };
         self.fabric.hold(address(self.number), false);
         life.scope.hold(false);
-        let stopped = timeout(STOP_MAX, life.node.stop()).await;
+        let stopped = timeout(self.fabric.pace().of(STOP_MAX), life.node.stop()).await;
         // What was told to end does so when the runtime next looks.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let left = life.scope.running();

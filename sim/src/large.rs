@@ -15,6 +15,7 @@ use shoal_core::model::{
     Availability, ClusterSpec, ContainerSpec, EndpointSpec, Meta, Node as NodeObject, NodeId, NodeSpec,
     NodeState, NodeStatus, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec, TaskState,
 };
+use shoal_core::pace::Pace;
 use shoal_core::store::{Command, State, Write};
 use shoal_net::ca::CertificateAuthority;
 use tokio::time::{sleep, timeout};
@@ -61,7 +62,7 @@ pub struct Figures {
 /// If a part of it does not come to its end.
 pub async fn run(nodes: usize, tasks: usize, folder: &Path) -> anyhow::Result<Figures> {
     let trace = Trace::new(false);
-    let fabric = Fabric::new(Depth::Fast, 1, trace.clone());
+    let fabric = Fabric::new(Depth::Fast, 1, Pace::USUAL, trace.clone());
     let (mut hosts, leader) = managers(&fabric, folder, &trace).await?;
     let Fabric::Fast(links, _) = &fabric else { anyhow::bail!("the depth is fast") };
     let seated = |state: &State| state.nodes().filter(|node| node.manager.is_some()).count() == MANAGERS;

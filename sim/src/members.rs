@@ -10,6 +10,7 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shoal_core::model::{ClusterId, NodeId};
+use shoal_core::pace::Pace;
 use shoal_core::task::BoxFuture;
 use shoal_net::gossip::{GossipConfig, Member, Membership, View};
 use tokio::sync::watch;
@@ -44,6 +45,7 @@ struct Known {
 }
 
 struct State {
+    pace: Pace,
     links: Links,
     rng: ChaCha8Rng,
     processes: BTreeMap<SocketAddr, Process>,
@@ -65,8 +67,9 @@ pub struct Members(Arc<Mutex<State>>);
 impl Members {
     /// Membership over these links' wires. Must be made inside the runtime.
     #[must_use]
-    pub fn new(seed: u64, links: Links) -> Self {
+    pub fn new(seed: u64, pace: Pace, links: Links) -> Self {
         let state = State {
+            pace,
             links,
             rng: ChaCha8Rng::seed_from_u64(seed),
             processes: BTreeMap::new(),
@@ -79,8 +82,14 @@ impl Members {
             dirty: false,
         };
         let members = Self(Arc::new(Mutex::new(state)));
-        tokio::spawn(rounds(members.clone()));
+        tokio::spawn(rounds(members.clone(), pace));
         members
+    }
+
+    /// How quickly all of them beat.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.lock().pace
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -132,9 +141,9 @@ impl Members {
     }
 }
 
-async fn rounds(members: Members) {
+async fn rounds(members: Members, pace: Pace) {
     loop {
-        tokio::time::sleep(ROUND).await;
+        tokio::time::sleep(pace.of(ROUND)).await;
         let changed = members.lock().round();
         for process in changed {
             process.send_modify(|count| *count += 1);
@@ -154,7 +163,7 @@ impl State {
         if self.stormy && self.rng.random_bool(MISTAKES) && !self.processes.is_empty() {
             let at = self.rng.random_range(0..self.processes.len());
             if let Some(process) = self.processes.values().nth(at) {
-                self.mistakes.insert(process.says.node_id, now + MISTAKE);
+                self.mistakes.insert(process.says.node_id, now + self.pace.of(MISTAKE));
             }
         }
         self.mistakes.retain(|_, until| *until > now);
@@ -235,13 +244,13 @@ impl State {
         }
         let mut views: BTreeMap<Talk, View> = BTreeMap::new();
         let mut changed = Vec::new();
-        let (known, mistakes) = (&self.known, &self.mistakes);
+        let (known, mistakes, silence) = (&self.known, &self.mistakes, self.pace.of(SILENCE));
         for process in self.processes.values_mut() {
             let view = views.entry(process.talk).or_insert_with(|| {
                 let members = known.get(&process.talk).into_iter().flat_map(BTreeMap::values);
                 let now: View = members
                     .map(|known| {
-                        let silent = now.duration_since(known.heard) > SILENCE;
+                        let silent = now.duration_since(known.heard) > silence;
                         let alive = !silent && !mistakes.contains_key(&known.member.node_id);
                         Member { alive, ..known.member.clone() }
                     })
@@ -301,11 +310,12 @@ mod tests {
 
     fn world() -> World {
         let links = Links::new(1, Trace::new(false));
-        World { members: Members::new(2, links.clone()), links }
+        World { members: Members::new(2, Pace::USUAL, links.clone()), links }
     }
 
     fn join(world: &World, number: usize, incarnation: u64) -> Arc<dyn Membership> {
         world.members.join(&GossipConfig {
+            pace: Pace::USUAL,
             node_id: NodeId::from_u128(number as u128),
             cluster_id: ClusterId::from_u128(1),
             incarnation,

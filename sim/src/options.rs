@@ -6,8 +6,12 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use shoal_core::pace::Pace;
+
 use crate::containers::Mishaps;
 use crate::fabric::Depth;
+
+const CERT_LIFE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Which disasters a run may meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +134,9 @@ pub struct Options {
     pub profile: Profile,
     /// How much of what ships is run.
     pub depth: Depth,
+    /// How much slower than usual the cluster beats and loses patience.
+    #[serde(default)]
+    pub pace: Pace,
     /// Hosts.
     pub hosts: usize,
     /// The first so many of them are managers.
@@ -174,6 +181,7 @@ impl Options {
             seed,
             profile,
             depth,
+            pace: Pace::USUAL,
             hosts,
             managers,
             chaos,
@@ -195,7 +203,7 @@ impl Options {
             cert_life: if short_lives {
                 Duration::from_secs(rng.random_range(240..480))
             } else {
-                Duration::from_secs(90 * 24 * 3600)
+                CERT_LIFE_MAX
             },
             snapshots: if rng.random_bool(0.5) {
                 (rng.random_range(20..200), rng.random_range(0..20))
@@ -213,6 +221,20 @@ impl Options {
                 clock_drift: if short_lives { 0 } else { weights.clock_drift },
                 ..weights
             },
+        }
+    }
+
+    /// The same at another pace: disasters and their ends, changes and certificates keep to it, so that as much happens
+    /// in as many heartbeats.
+    #[must_use]
+    pub fn at(self, pace: Pace) -> Self {
+        Self {
+            pace,
+            heal: pace.of(self.heal),
+            fault_every: pace.of(self.fault_every),
+            change_every: pace.of(self.change_every),
+            cert_life: pace.of(self.cert_life).min(CERT_LIFE_MAX),
+            ..self
         }
     }
 }

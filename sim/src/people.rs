@@ -129,7 +129,7 @@ impl Around {
     pub async fn keep(self, seed: u64, over: Rc<Cell<bool>>) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         while !over.get() {
-            sleep(KEEP_EVERY).await;
+            sleep(self.options.pace.of(KEEP_EVERY)).await;
             let waiting: Vec<_> = self.newcomers.borrow().iter().map(|(host, n)| (*host, *n)).collect();
             for (host, newcomer) in waiting {
                 let Some(manager) = any_manager(&self.nodes, rng.random()) else { continue };
@@ -150,7 +150,7 @@ impl Around {
                             self.newcomers.borrow_mut().remove(&host);
                         }
                     }
-                    LocalState::Error => drop(timeout(JOIN_MAX, node.leave(true)).await),
+                    LocalState::Error => drop(timeout(self.join_max(), node.leave(true)).await),
                     LocalState::Inactive => self.join(&node, &manager, newcomer.role).await,
                     LocalState::Active | LocalState::Pending => {}
                 }
@@ -166,12 +166,16 @@ impl Around {
             Role::Manager => &cluster.tokens.manager,
             Role::Worker => &cluster.tokens.worker,
         };
-        let answer = match timeout(JOIN_MAX, node.join(joining(through, token))).await {
+        let answer = match timeout(self.join_max(), node.join(joining(through, token))).await {
             Ok(Ok(id)) => format!("done: {id}"),
             Ok(Err(error)) => format!("refused: {error}"),
             Err(_) => "unknown".to_owned(),
         };
         self.trace.event(What::Person { host: through, text: format!("joins as a {role}"), answer });
+    }
+
+    fn join_max(&self) -> Duration {
+        self.options.pace.of(JOIN_MAX)
     }
 
     fn tell(&self, judge: &str, found: Vec<String>) {
@@ -201,7 +205,7 @@ impl Around {
             return;
         }
         if let Some(node) = host.node().cloned() {
-            let joined = timeout(JOIN_MAX, node.join(joining(through, &token))).await;
+            let joined = timeout(self.join_max(), node.join(joining(through, &token))).await;
             if matches!(joined, Ok(Ok(_))) {
                 self.broken.borrow_mut().push("tokens: a replaced token let somebody in".into());
             }

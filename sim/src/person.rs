@@ -15,6 +15,7 @@ use shoal_core::model::{
     PortMode, Resources, RestartPolicy, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec,
     UpdateConfig, UpdateOrder,
 };
+use shoal_core::pace::Pace;
 use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
 use shoal_net::ca::JoinToken;
 
@@ -109,6 +110,7 @@ pub struct Person {
     memory: Rc<RefCell<Memory>>,
     rng: Rc<RefCell<ChaCha8Rng>>,
     hosts: usize,
+    call_max: Duration,
     trace: Trace,
 }
 
@@ -134,9 +136,9 @@ pub(crate) fn host_of(node: &Node) -> usize {
 impl Person {
     /// People whose wishes follow from the plan, and whose names follow from the seed.
     #[must_use]
-    pub fn new(seed: u64, hosts: usize, trace: Trace) -> Self {
+    pub fn new(seed: u64, hosts: usize, pace: Pace, trace: Trace) -> Self {
         let rng = Rc::new(RefCell::new(ChaCha8Rng::seed_from_u64(seed)));
-        Self { memory: Rc::default(), rng, hosts, trace }
+        Self { memory: Rc::default(), rng, hosts, call_max: pace.of(CALL_MAX), trace }
     }
 
     /// Words given, taken back and left open.
@@ -183,7 +185,7 @@ impl Person {
     async fn propose(&self, node: &Node, what: &str, expects: Vec<Expect>, writes: Vec<Write>) -> Outcome {
         let command = Command { at: clock()(), expects, writes, ..Command::default() };
         let before = self.memory.borrow().seen;
-        let answer = tokio::time::timeout(CALL_MAX, node.propose(command)).await;
+        let answer = tokio::time::timeout(self.call_max, node.propose(command)).await;
         let outcome = match answer {
             Ok(Ok(index)) => Outcome::Done(index),
             Ok(Err(ApiError::Refused(ApplyError::OutOfSequence(_)))) => Outcome::OutOfSequence,
@@ -212,7 +214,7 @@ impl Person {
     /// A fresh read is never older than what anybody was told before it began.
     async fn read(&self, node: &Node) {
         let before = self.memory.borrow().seen;
-        let answer = tokio::time::timeout(CALL_MAX, node.read()).await;
+        let answer = tokio::time::timeout(self.call_max, node.read()).await;
         let word = match answer {
             Ok(Ok((state, Freshness::Fresh))) => {
                 let mut memory = self.memory.borrow_mut();
@@ -544,7 +546,7 @@ mod tests {
     use super::*;
 
     fn person(promise: Promise) -> Person {
-        let person = Person::new(1, 3, Trace::new(false));
+        let person = Person::new(1, 3, Pace::USUAL, Trace::new(false));
         person.memory.borrow_mut().services.insert("s1".into(), promise);
         person
     }
@@ -611,7 +613,7 @@ mod tests {
         let mut state = State::default();
         let writes = vec![Write::ServiceCreate(Box::new(service))];
         state.apply(1, 1, Command { writes, ..Command::default() }).expect("a legal command");
-        let told = Person::new(1, 3, Trace::new(false)).broken_promises(&state);
+        let told = Person::new(1, 3, Pace::USUAL, Trace::new(false)).broken_promises(&state);
         assert_eq!(told, ["service s2 was never asked for"]);
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use shoal_actors::node::Node;
 use shoal_core::model::Availability;
+use shoal_core::pace::Pace;
 use shoal_core::store::State;
 use tokio::time::{Instant, sleep};
 
@@ -60,13 +61,13 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(trace: Trace) -> Self {
+    fn new(pace: Pace, trace: Trace) -> Self {
         Self {
             leaders: Leaders::default(),
             states: States::default(),
             engines: Engines::default(),
-            deaths: Deaths::default(),
-            watch: Watch::default(),
+            deaths: Deaths::new(pace),
+            watch: Watch::new(pace),
             leading: BTreeMap::new(),
             now: BTreeMap::new(),
             found: Vec::new(),
@@ -143,14 +144,14 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
     let mut world = World::new(options.clone(), folder, trace.clone());
     world.form().await.context("the cluster is not formed")?;
     let formed = Instant::now();
-    let person = Person::new(options.seed ^ 0x7777, options.hosts, trace.clone());
+    let person = Person::new(options.seed ^ 0x7777, options.hosts, options.pace, trace.clone());
     let around = Around::new(&world, person.clone(), folder, trace.clone());
     let (nodes, newcomers) = (Rc::clone(&world.nodes), Rc::clone(&world.newcomers));
     let faults = Rc::clone(&world.faults);
     let starting = Rc::clone(&world.starting);
     let calm_since = Rc::clone(&world.calm_since);
     let engines: Vec<_> = world.hosts.iter().map(|host| host.engine.clone()).collect();
-    let mut bench = Bench::new(trace.clone());
+    let mut bench = Bench::new(options.pace, trace.clone());
     let (broken, over) = (Cell::new(false), Rc::new(Cell::new(false)));
     let keeping = actix_rt::spawn(around.clone().keep(options.seed ^ 0x6b65, Rc::clone(&over)));
     let (lived, verdict) = {
@@ -174,7 +175,7 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
                 let faults = [&faults.borrow()[..], &lost[..]].concat();
                 bench.look(&nodes, &engines, calm, (&faults, &starting.borrow()), &around);
                 broken.set(!bench.found.is_empty());
-                sleep(LOOK_EVERY).await;
+                sleep(options.pace.of(LOOK_EVERY)).await;
             }
         };
         tokio::join!(life, judging).0
@@ -273,7 +274,7 @@ async fn heal(person: &Person, world: &World, broken: &Cell<bool>) -> Verdict {
                 }
             }
         }
-        sleep(LOOK_HEALED_EVERY).await;
+        sleep(world.options.pace.of(LOOK_HEALED_EVERY)).await;
     }
     Verdict::Sick(ails)
 }

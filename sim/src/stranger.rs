@@ -88,12 +88,16 @@ impl Stranger {
             self.remove(Some(id), nodes).await;
             self.must_go(&host, &node).await;
         } else {
-            sleep(LATE).await;
+            sleep(self.at_pace(LATE)).await;
             self.remove(None, nodes).await;
         }
         host.stop().await?;
         host.wipe();
         Ok(())
+    }
+
+    fn at_pace(&self, usual: Duration) -> Duration {
+        self.fabric.pace().of(usual)
     }
 
     fn manager(&mut self, nodes: &Nodes) -> Option<(usize, Node)> {
@@ -112,7 +116,7 @@ impl Stranger {
         let expects = vec![Expect::SpecVersion(ObjectId::Cluster, cluster.meta.spec_version)];
         let writes = vec![Write::Cluster(Box::new(cluster.clone()))];
         let command = Command { at: clock()(), expects, writes, ..Command::default() };
-        timeout(CALL_MAX, node.propose(command)).await.ok()?.ok()?;
+        timeout(self.at_pace(CALL_MAX), node.propose(command)).await.ok()?.ok()?;
         self.trace.note(None, "the worker's token was rotated");
         Some((cluster, old))
     }
@@ -124,7 +128,7 @@ impl Stranger {
             advertise: None,
             availability: Availability::Active,
         };
-        let joined = timeout(CALL_MAX, node.join(join)).await.ok()?.ok();
+        let joined = timeout(self.at_pace(CALL_MAX), node.join(join)).await.ok()?.ok();
         self.trace.note(None, format!("the stranger joins: {}", joined.is_some()));
         joined
     }
@@ -141,9 +145,9 @@ impl Stranger {
 
     /// Remove it (or whatever came of it) until a majority knows of nothing but the usual hosts.
     async fn remove(&mut self, id: Option<NodeId>, nodes: &Nodes) {
-        let give_up = Instant::now() + GONE_WITHIN * 3;
+        let give_up = Instant::now() + self.at_pace(GONE_WITHIN) * 3;
         while Instant::now() < give_up {
-            sleep(LOOK_EVERY).await;
+            sleep(self.at_pace(LOOK_EVERY)).await;
             let Some((_, manager)) = self.manager(nodes) else { continue };
             let Ok((state, Freshness::Fresh)) = manager.read().await else { continue };
             let is_usual = |node: &shoal_core::model::Node| {
@@ -155,19 +159,19 @@ impl Stranger {
                 return;
             }
             let command = Command { at: clock()(), writes, ..Command::default() };
-            let _ = timeout(CALL_MAX, manager.propose(command)).await;
+            let _ = timeout(self.at_pace(CALL_MAX), manager.propose(command)).await;
         }
         self.found.push("the stranger cannot be removed".into());
     }
 
     /// It learns that it was removed, and stops what it runs.
     async fn must_go(&mut self, host: &Host, node: &Node) {
-        let give_up = Instant::now() + GONE_WITHIN;
+        let give_up = Instant::now() + self.at_pace(GONE_WITHIN);
         while Instant::now() < give_up {
             if node.local().state == LocalState::Error && host.engine.running().is_empty() {
                 return;
             }
-            sleep(LOOK_EVERY).await;
+            sleep(self.at_pace(LOOK_EVERY)).await;
         }
         let (state, running) = (node.local().state, host.engine.running().len());
         self.found.push(format!("the stranger was removed, and is {state:?} with {running} containers"));

@@ -80,7 +80,7 @@ impl World {
     /// Hosts that are off.
     #[must_use]
     pub fn new(options: Options, folder: &Path, trace: Trace) -> Self {
-        let fabric = Fabric::new(options.depth, options.seed ^ 0x6e65, trace.clone());
+        let fabric = Fabric::new(options.depth, options.seed ^ 0x6e65, options.pace, trace.clone());
         fabric.set_weather(weather(&options));
         let mut world = Self {
             options,
@@ -157,6 +157,7 @@ impl World {
     /// # Errors
     /// If that does not succeed.
     pub async fn form(&mut self) -> anyhow::Result<()> {
+        let most = self.options.pace.of(FORM_MAX);
         for number in 1..=self.options.hosts {
             self.start(number).await?;
         }
@@ -164,6 +165,7 @@ impl World {
         let mut spec = ClusterSpec::default();
         spec.ca.node_cert_expiry = self.options.cert_life;
         spec.task_history_limit = self.options.history;
+        spec.dispatcher.heartbeat_period = self.options.pace.of(spec.dispatcher.heartbeat_period);
         (spec.raft.snapshot_interval, spec.raft.log_entries_for_slow_followers) = self.options.snapshots;
         let init = InitOptions {
             advertise: None,
@@ -171,12 +173,12 @@ impl World {
             availability: Availability::Active,
             force_new_cluster: false,
         };
-        timeout(FORM_MAX, first.init(init)).await.context("init hangs")??;
+        timeout(most, first.init(init)).await.context("init hangs")??;
         let tokens = first.state()?.cluster().context("no cluster object")?.tokens.clone();
         for number in 2..=self.options.hosts {
             let token = if number <= self.options.managers { &tokens.manager } else { &tokens.worker };
             let node = self.hosts[number - 1].node().context("a host is not there")?.clone();
-            timeout(FORM_MAX, node.join(joining(1, token)))
+            timeout(most, node.join(joining(1, token)))
                 .await
                 .with_context(|| format!("h{number}: join hangs"))??;
         }
@@ -269,7 +271,7 @@ impl World {
                 for number in 1..=self.options.hosts {
                     self.stop(number).await?;
                     self.start_if_it_can(number).await?;
-                    sleep(ROLLING_EVERY).await;
+                    sleep(self.options.pace.of(ROLLING_EVERY)).await;
                 }
             }
         }
@@ -329,11 +331,12 @@ impl World {
 
     fn flap(&mut self, host: usize) {
         let (fabric, at) = (self.fabric.clone(), ip(host));
+        let every = self.options.pace.of(FLAP_EVERY);
         self.shake(host, async move {
             loop {
                 for plugged in [false, true] {
                     fabric.wires(|wires| wires.set_plugged(at, plugged));
-                    sleep(FLAP_EVERY).await;
+                    sleep(every).await;
                 }
             }
         });
@@ -341,12 +344,13 @@ impl World {
 
     fn starve(&mut self, host: usize) {
         let holder = self.hosts[host - 1].holder();
+        let (still, free) = self.options.pace.both(STARVE);
         self.shake(host, async move {
             loop {
                 holder(true);
-                sleep(STARVE.0).await;
+                sleep(still).await;
                 holder(false);
-                sleep(STARVE.1).await;
+                sleep(free).await;
             }
         });
     }
@@ -375,10 +379,11 @@ impl World {
             return;
         }
         // Not before it has left.
-        self.lose(host, LEAVE_MAX * 2);
+        let most = self.options.pace.of(LEAVE_MAX);
+        self.lose(host, most * 2);
         let (newcomers, trace) = (Rc::clone(&self.newcomers), self.trace.clone());
         actix_rt::spawn(async move {
-            let left = timeout(LEAVE_MAX, node.leave(true)).await;
+            let left = timeout(most, node.leave(true)).await;
             trace.note(Some(host), format!("leaves: {left:?}"));
             match left {
                 Ok(Ok(())) => {

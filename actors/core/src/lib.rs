@@ -6,6 +6,7 @@ pub mod dispatcher;
 pub mod liveness;
 pub mod model;
 pub mod orchestrator;
+pub mod pace;
 pub mod plan;
 pub mod put_back;
 pub mod scheduler;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use shoal_core::model::{NodeDescription, NodeId, Role};
+use shoal_core::pace::Pace;
 use shoal_net::{CallError, Endpoint, FrameReceiver, FrameSender, Peer};
 use shoal_wire::v1::{Assignments, FromNode, SessionReply, SessionRequest, TaskReport, ToNode};
 use shoal_wire::{Kind, codec};
@@ -55,6 +56,8 @@ pub struct Agent {
     pub incarnation: u64,
     /// Whom to tell what the leader says.
     pub news: mpsc::Sender<ClusterNews>,
+    /// How long it bears silence.
+    pub pace: Pace,
 }
 
 /// The agent's state, as seen from outside.
@@ -124,7 +127,7 @@ impl Agent {
                 _ = stop.changed() => return,
                 () = tokio::time::sleep(delay) => {}
             }
-            delay = (delay * 2).min(RETRY_MAX);
+            delay = (delay * 2).min(self.pace.of(RETRY_MAX));
         }
     }
 
@@ -195,7 +198,7 @@ impl Agent {
         beat: Duration,
         stop: &mut watch::Receiver<bool>,
     ) -> Ended {
-        let silence = (beat * SILENT_BEATS_MAX).max(SILENCE_MIN);
+        let silence = (beat * SILENT_BEATS_MAX).max(self.pace.of(SILENCE_MIN));
         let mut beats = 0u64;
         let mut ticker = tokio::time::interval(beat);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);

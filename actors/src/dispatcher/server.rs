@@ -9,6 +9,7 @@ use actix::prelude::*;
 use shoal_core::dispatcher::{self as rules, AssignmentSet, Reports};
 use shoal_core::liveness::{Detector, DetectorConfig, Verdict, Witnesses};
 use shoal_core::model::{NodeDescription, NodeId, NodeState, NodeStatus, TaskId, Timestamp};
+use shoal_core::pace::Pace;
 use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::store::{Command, EventKind, ObjectId, State, Write};
 use shoal_net::gossip::{Membership, View};
@@ -43,6 +44,8 @@ pub struct DispatcherParts {
     pub node_id: NodeId,
     /// Figures.
     pub metrics: DispatcherMetrics,
+    /// How often it looks.
+    pub pace: Pace,
 }
 
 struct Session {
@@ -293,7 +296,8 @@ impl DispatcherActor {
         }
         let at = tokio::time::Instant::now();
         leading.detector.on_tick(now, at.saturating_duration_since(leading.next_tick));
-        leading.next_tick = at + TICK;
+        let tick = self.parts.pace.of(TICK);
+        leading.next_tick = at + tick;
         leading.gather_evidence(&state);
         for (node, verdict, reason) in leading.detector.decide(now) {
             let Some(known) = state.node(node) else { continue };
@@ -313,7 +317,7 @@ impl DispatcherActor {
         }
         self.flush(ctx);
         let generation = leading_generation(self);
-        ctx.run_later(TICK, move |actor, ctx| {
+        ctx.run_later(tick, move |actor, ctx| {
             if leading_generation(actor) == generation {
                 actor.tick(ctx);
             }
@@ -328,7 +332,7 @@ impl DispatcherActor {
             return;
         };
         leading.heartbeat = heartbeat;
-        leading.detector.set_heartbeat(heartbeat);
+        leading.detector.set_heartbeat(heartbeat, self.parts.pace);
         for node in leading.sessions.keys().copied().collect::<Vec<_>>() {
             self.tell(node, ToNode::Closed(None));
             if let Some(leading) = &mut self.leading {
@@ -447,7 +451,8 @@ impl Handler<Lead> for DispatcherActor {
         let Some(term) = term else { return };
         self.counter += 1;
         let (state, now) = (self.parts.raft.state(), self.now());
-        let mut detector = Detector::new(DetectorConfig::for_heartbeat(self.heartbeat(&state)));
+        let config = DetectorConfig::for_heartbeat(self.heartbeat(&state), self.parts.pace);
+        let mut detector = Detector::new(config);
         for node in state.nodes().filter(|n| n.status.state != NodeState::Down) {
             detector.expect(node.id, now);
         }

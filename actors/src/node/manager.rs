@@ -8,6 +8,7 @@ use actix::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 use shoal_core::model::NodeId;
+use shoal_core::pace::Pace;
 use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::seats::{self, SeatAction};
 use shoal_core::store::Command;
@@ -39,6 +40,7 @@ pub(super) struct ManagerParts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) seed: u64,
     pub(super) scope: Scope,
+    pub(super) pace: Pace,
 }
 
 /// A running manager.
@@ -66,6 +68,7 @@ impl Manager {
             metrics,
             seed,
             scope,
+            pace,
         } = parts;
         let rng = |purpose: u64| ChaCha12Rng::seed_from_u64(seed ^ (purpose << 56));
         let scheduler =
@@ -79,6 +82,7 @@ impl Manager {
             directory: directory.clone(),
             node_id,
             metrics: metrics.dispatcher.clone(),
+            pace,
         })
         .start();
         scope.spawn(feed(raft.events(), scheduler.clone()));
@@ -91,7 +95,7 @@ impl Manager {
             orchestrator.clone(),
             dispatcher.clone(),
         ));
-        scope.spawn(keep_seats(raft.clone(), clock.clone(), directory));
+        scope.spawn(keep_seats(raft.clone(), clock.clone(), directory, pace));
         scope.spawn(ban_removed(raft.clone(), endpoint));
         let authority = Authority::new(raft.clone(), clock);
         Arc::new(Self { raft, authority, consensus, dispatcher, scheduler, orchestrator, scope })
@@ -143,8 +147,8 @@ async fn follow_leadership(
 }
 
 /// While this manager leads: take the seats of demoted and removed nodes, write down who has one.
-async fn keep_seats(raft: RaftHandle, clock: Clock, directory: Directory) {
-    let mut ticker = tokio::time::interval(SEATS_EVERY);
+async fn keep_seats(raft: RaftHandle, clock: Clock, directory: Directory, pace: Pace) {
+    let mut ticker = tokio::time::interval(pace.of(SEATS_EVERY));
     ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticker.tick().await;

@@ -76,6 +76,7 @@ impl Member {
             .filter(|m| m.node_id != identity.node_id)
             .filter_map(|m| m.addr.parse().ok());
         let gossip = GossipConfig {
+            pace: inner.pace,
             node_id: identity.node_id,
             cluster_id: identity.cluster_id,
             incarnation,
@@ -118,6 +119,7 @@ impl Member {
             description: description.clone(),
             incarnation,
             news: news_tx,
+            pace: inner.pace,
         }
         .start(stopped);
         let member = Arc::new(Self {

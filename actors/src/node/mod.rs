@@ -24,6 +24,7 @@ use shoal_core::model::{
     Cluster, ClusterId, JoinTokens, ManagerStatus, Node as NodeObject, NodeId, NodeSpec, NodeState,
     NodeStatus, Role,
 };
+use shoal_core::pace::Pace;
 use shoal_core::store::{Command, Expect, ObjectId, State, Write};
 use shoal_core::task::Controller;
 use shoal_net::ca::{CertificateAuthority, JoinToken};
@@ -36,7 +37,7 @@ use crate::api::{ApiError, EventStream, Freshness, InitOptions, JoinOptions, Loc
 use crate::clock::Clock;
 use crate::identity::{JoinError, Joining};
 use crate::metric_definitions::Metrics;
-use crate::raft::{Disk, ProposeError, RaftActor, RaftConfig, RaftHandle, Start};
+use crate::raft::{Disk, ProposeError, RaftActor, RaftConfig, RaftHandle, Start, Timing};
 use crate::task_runner::{Limits, TaskStore};
 use tokio::sync::watch;
 
@@ -87,6 +88,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Another membership than gossip over the endpoint, for large simulations.
     pub membership: Option<MembershipFactory>,
+    /// How quickly it beats, looks and loses patience: as all nodes of its cluster do.
+    pub pace: Pace,
 }
 
 /// Storage in place of the data folder's, for the simulator: it decides what a crash leaves of it.
@@ -109,6 +112,7 @@ struct Inner {
     storage: Storage,
     limits: Limits,
     membership: Option<MembershipFactory>,
+    pace: Pace,
     home: Home,
     consensus: Addr<RaftActor>,
     scope: Scope,
@@ -155,6 +159,7 @@ impl Node {
             storage: config.storage,
             limits: config.limits,
             membership: config.membership,
+            pace: config.pace,
             home: Home::here(),
             consensus: RaftActor::default().start(),
             scope,
@@ -295,6 +300,7 @@ impl Node {
             Arc::new(router::RaftOverEndpoint::new(self.0.endpoint.clone(), member.directory.clone()));
         let addr = member.addr().to_string();
         let mut config = RaftConfig::new(member.node_id(), addr, self.0.data.raft(), transport);
+        config.timing = Timing::at(self.0.pace);
         config.force_new_cluster = force_new_cluster;
         config.disk.clone_from(&self.0.storage.raft);
         config.tasks = self.0.scope.child();
@@ -314,6 +320,7 @@ impl Node {
             metrics: self.0.metrics.clone(),
             seed: self.random(|rng| rng.next_u64()),
             scope: self.0.scope.child(),
+            pace: self.0.pace,
         });
         member.set_manager(Some(manager.clone()));
         manager
@@ -336,7 +343,7 @@ impl Node {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(SEAT_TIMEOUT, ask).await.map_err(|_| {
+        tokio::time::timeout(self.0.pace.of(SEAT_TIMEOUT), ask).await.map_err(|_| {
             ApiError::NoLeader("the managers gave no seat in time; the node goes on trying".into())
         })
     }
@@ -470,7 +477,7 @@ impl Node {
             ..Command::default()
         };
         manager.raft.propose(command).await.map_err(propose_error)?;
-        member.first_session(FIRST_SESSION_TIMEOUT).await;
+        member.first_session(self.0.pace.of(FIRST_SESSION_TIMEOUT)).await;
         Ok(node_id)
     }
 
@@ -509,7 +516,7 @@ impl Node {
             self.start_manager(&member, raft.clone());
             self.take_seat(&member, &raft).await?;
         }
-        member.first_session(FIRST_SESSION_TIMEOUT).await;
+        member.first_session(self.0.pace.of(FIRST_SESSION_TIMEOUT)).await;
         Ok(node_id)
     }
 
@@ -593,11 +600,12 @@ impl NodeApi for Node {
 
     async fn read(&self) -> Result<(State, Freshness), ApiError> {
         let raft = self.need_manager()?.raft.clone();
-        let freshness = match tokio::time::timeout(READ_FRESH_TIMEOUT, raft.read_index()).await {
-            Ok(Ok(_)) => Freshness::Fresh,
-            Ok(Err(error)) => Freshness::Stale(error.to_string()),
-            Err(_) => Freshness::Stale("the leader did not confirm in time".into()),
-        };
+        let freshness =
+            match tokio::time::timeout(self.0.pace.of(READ_FRESH_TIMEOUT), raft.read_index()).await {
+                Ok(Ok(_)) => Freshness::Fresh,
+                Ok(Err(error)) => Freshness::Stale(error.to_string()),
+                Err(_) => Freshness::Stale("the leader did not confirm in time".into()),
+            };
         Ok((raft.state(), freshness))
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
 use shoal_core::model::NodeId;
+use shoal_core::pace::Pace;
 use shoal_net::task::Scope;
 
 use super::disk::Disk;
@@ -19,6 +20,8 @@ use super::transport::RaftTransport;
 /// with the defaults within about 0.6 s.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
+    /// How much slower than usual these are, and how much slower all else is looked at.
+    pub pace: Pace,
     /// Time between two heartbeats of a leader. (openraft looks at it every one and a half times as long.)
     pub heartbeat: Duration,
     /// For so long after a leader's last sign of life nobody votes for another.
@@ -31,11 +34,20 @@ pub struct Timing {
 
 impl Default for Timing {
     fn default() -> Self {
+        Self::at(Pace::USUAL)
+    }
+}
+
+impl Timing {
+    /// The usual one, at this pace.
+    #[must_use]
+    pub fn at(pace: Pace) -> Self {
         Self {
-            heartbeat: Duration::from_millis(50),
-            lease: Duration::from_millis(350),
-            patience: (Duration::from_millis(400), Duration::from_millis(550)),
-            quorum_lost: Duration::from_secs(1),
+            pace,
+            heartbeat: pace.of(Duration::from_millis(50)),
+            lease: pace.of(Duration::from_millis(350)),
+            patience: pace.both((Duration::from_millis(400), Duration::from_millis(550))),
+            quorum_lost: pace.of(Duration::from_secs(1)),
         }
     }
 }

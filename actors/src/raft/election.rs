@@ -32,7 +32,8 @@ const CHANCE: Duration = Duration::from_millis(250);
 pub(super) async fn elections(inner: Arc<Inner>) {
     let mut patience = draw(&inner);
     let mut not_before = Instant::now();
-    while !inner.health.pause(TICK).await {
+    let pace = inner.timing.pace;
+    while !inner.health.pause(pace.of(TICK)).await {
         let metrics = inner.raft.metrics();
         let (state, membership) = {
             let metrics = metrics.borrow();
@@ -49,7 +50,7 @@ pub(super) async fn elections(inner: Arc<Inner>) {
         if !alone && inner.reach.leader_silence() < patience {
             continue;
         }
-        if inner.reach.voted_for_other_than(inner.me, CHANCE) {
+        if inner.reach.voted_for_other_than(inner.me, pace.of(CHANCE)) {
             continue;
         }
         // A core that waits for its disk could not stand now, and must not later because of it.
@@ -59,16 +60,16 @@ pub(super) async fn elections(inner: Arc<Inner>) {
         patience = draw(&inner);
         let wins = alone || is_put_back(Bug::NoPreVote) || would_win(&inner, groups).await;
         // While we asked, another may have stood and had our vote: standing now would only depose it.
-        if wins && !inner.reach.voted_for_other_than(inner.me, CHANCE) {
+        if wins && !inner.reach.voted_for_other_than(inner.me, pace.of(CHANCE)) {
             Counters::add(&inner.counters.elections, 1);
             tracing::info!(node = %inner.me, "standing for election");
             if inner.raft.trigger().elect().await.is_err() {
                 return;
             }
-            let pause = (Duration::from_millis(200), Duration::from_millis(400));
+            let pause = pace.both((Duration::from_millis(200), Duration::from_millis(400)));
             not_before = Instant::now() + inner.scope.random_between(pause.0, pause.1);
         } else {
-            let pause = (Duration::from_millis(20), Duration::from_millis(80));
+            let pause = pace.both((Duration::from_millis(20), Duration::from_millis(80)));
             not_before = Instant::now() + inner.scope.random_between(pause.0, pause.1);
         }
     }
@@ -90,7 +91,8 @@ async fn would_win(inner: &Inner, groups: &[std::collections::BTreeSet<NodeId>])
     let mut pending = FuturesUnordered::new();
     for node in seats.voter_ids().filter(|node| *node != inner.me) {
         let Some(seat) = seats.membership().get_node(&node) else { continue };
-        let rx = inner.net.call(node, &seat.addr, Kind::RaftVote, &question, ASK_TIMEOUT);
+        let time = inner.timing.pace.of(ASK_TIMEOUT);
+        let rx = inner.net.call(node, &seat.addr, Kind::RaftVote, &question, time);
         pending.push(async move { (node, rx.await) });
     }
     let mut in_favour = std::collections::BTreeSet::from([inner.me]);
@@ -108,7 +110,9 @@ async fn would_win(inner: &Inner, groups: &[std::collections::BTreeSet<NodeId>])
 /// Whether this node would vote for another whose log ends there.
 pub(super) fn would_grant(inner: &Inner, from: NodeId, their_last: Option<LogId>) -> bool {
     let leads = inner.raft.metrics().borrow().state == ServerState::Leader;
-    if inner.reach.voted_for_other_than(from, CHANCE) || leads && inner.hears_majority(inner.timing.lease) {
+    if inner.reach.voted_for_other_than(from, inner.timing.pace.of(CHANCE))
+        || leads && inner.hears_majority(inner.timing.lease)
+    {
         return false;
     }
     (leads || inner.reach.leader_silence() >= inner.timing.lease) && their_last >= last_log(inner)

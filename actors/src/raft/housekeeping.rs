@@ -15,7 +15,7 @@ const LOG_BYTES_MAX: usize = 64 << 20;
 pub(super) async fn keep_house(inner: Arc<Inner>) {
     let mut joint_for = 0u32;
     let mut asked_at = None;
-    while !inner.health.pause(TICK).await {
+    while !inner.health.pause(inner.timing.pace.of(TICK)).await {
         let (interval, keep) = inner.log_settings();
         let applied = *inner.view.applied.borrow();
         let snapshot = inner.snapshots.newest().map_or(0, |last| last.index);

@@ -51,7 +51,7 @@ pub(super) async fn follow(inner: Arc<Inner>) {
         });
         tokio::select! {
             biased;
-            stopping = inner.health.pause(TICK) => if stopping { break },
+            stopping = inner.health.pause(inner.timing.pace.of(TICK)) => if stopping { break },
             changed = server.changed() => if changed.is_err() { break },
             _ = applied.changed(), if waiting => {}
         }
@@ -79,7 +79,7 @@ impl Inner {
         };
         if state != ServerState::Leader {
             *reign = Reign::default();
-            let heard = self.reach.leader_silence() < REACHABLE_WITHIN;
+            let heard = self.reach.leader_silence() < self.timing.pace.of(REACHABLE_WITHIN);
             return Leadership { term, leader: leader.filter(|id| *id != self.me && heard), is_me: false };
         }
         if reign.term != term || reign.began.is_none() {

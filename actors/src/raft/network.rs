@@ -18,6 +18,7 @@ use openraft::{RaftNetwork, RaftNetworkFactory};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shoal_core::model::NodeId;
+use shoal_core::pace::Pace;
 use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::{Kind, codec};
 use tokio::sync::oneshot;
@@ -43,6 +44,7 @@ pub(super) struct Net {
     pub(super) reach: Arc<Reach>,
     pub(super) scope: Scope,
     pub(super) counters: Arc<Counters>,
+    pub(super) pace: Pace,
 }
 
 impl Net {
@@ -155,7 +157,8 @@ impl Client {
         &mut self,
         rpc: AppendEntriesRequest<TypeConfig>,
     ) -> Result<AppendEntriesResponse<NodeId>, RpcError> {
-        let pending = self.heartbeat.take().filter(|pending| pending.at.elapsed() < HEARTBEAT_PATIENCE);
+        let patience = self.net.pace.of(HEARTBEAT_PATIENCE);
+        let pending = self.heartbeat.take().filter(|pending| pending.at.elapsed() < patience);
         let pending = pending.unwrap_or_else(|| {
             let request = Append::V1(rpc);
             let answer =
@@ -174,7 +177,9 @@ impl Client {
         let mut answered = false;
         if let Some(pending) = &mut self.heartbeat {
             match pending.answer.try_recv() {
-                Err(oneshot::error::TryRecvError::Empty) if pending.at.elapsed() < HEARTBEAT_PATIENCE => {
+                Err(oneshot::error::TryRecvError::Empty)
+                    if pending.at.elapsed() < self.net.pace.of(HEARTBEAT_PATIENCE) =>
+                {
                     return false;
                 }
                 Ok(Ok(_)) => answered = pending.at > since,
@@ -260,6 +265,8 @@ impl RaftNetwork<TypeConfig> for Client {
 
     fn backoff(&self) -> Backoff {
         let steps = [50, 100, 200].map(Duration::from_millis);
-        Backoff::new(steps.into_iter().chain(std::iter::repeat(Duration::from_millis(200))))
+        let pace = self.net.pace;
+        let longest = std::iter::repeat(pace.of(Duration::from_millis(200)));
+        Backoff::new(steps.into_iter().map(move |step| pace.of(step)).chain(longest))
     }
 }

@@ -45,7 +45,7 @@ pub(super) type Attempt<E> = Result<u64, Result<TryAgain, E>>;
 impl Inner {
     /// Commit a command; it is applied here, too, when this returns its index.
     pub(super) async fn propose(&self, command: Command) -> Result<u64, ProposeError> {
-        let deadline = Instant::now() + TIME;
+        let deadline = Instant::now() + self.timing.pace.of(TIME);
         let bytes: Bytes =
             codec::encode(&command).map_err(|e| ProposeError::Unavailable(e.to_string()))?.into();
         if bytes.len() > COMMAND_BYTES_MAX {
@@ -110,7 +110,7 @@ impl Inner {
             return Err(ProposeError::Stopped(why));
         }
         let mut leadership = self.leadership.subscribe();
-        let pause = Instant::now() + PAUSE;
+        let pause = Instant::now() + self.timing.pace.of(PAUSE);
         if timeout_at(pause.min(deadline), leadership.changed()).await.is_err() && Instant::now() >= deadline
         {
             return Err(ProposeError::NoLeader(self.no_leader(reason)));
@@ -161,7 +161,7 @@ impl Inner {
         deadline: Instant,
     ) -> Attempt<ProposeError> {
         let early = is_put_back(Bug::DoneBeforeCommit);
-        let deadline = if early { Instant::now() + PAUSE * 10 } else { deadline };
+        let deadline = if early { Instant::now() + self.timing.pace.of(PAUSE * 10) } else { deadline };
         let answer = self.proposer.offer(id, command);
         let answer = tokio::select! {
             biased;
@@ -260,7 +260,7 @@ impl Inner {
         let Ok(_permit) = self.permits.try_acquire() else {
             return Outcome::Conflict(ProposeError::Overloaded(self.proposals_max).to_string());
         };
-        match self.propose_here(request.id, bytes, Instant::now() + TIME).await {
+        match self.propose_here(request.id, bytes, Instant::now() + self.timing.pace.of(TIME)).await {
             Ok(index) => Outcome::Done(index),
             Err(Ok(again)) if again.maybe => Outcome::Unavailable(again.reason),
             Err(Ok(_)) => Outcome::NotLeader(self.leader()),

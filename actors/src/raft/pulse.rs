@@ -16,7 +16,7 @@ pub(super) async fn pulse(inner: Arc<Inner>) {
     while !inner.health.pause(interval).await {
         let busy = inner.health.busy_for();
         // A full disk is no reason to hold on: another manager may have space.
-        if busy < interval * 2 || busy > PATIENCE || inner.health.full().is_some() {
+        if busy < interval * 2 || busy > inner.timing.pace.of(PATIENCE) || inner.health.full().is_some() {
             continue;
         }
         let (vote, members) = {

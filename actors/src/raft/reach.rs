@@ -5,12 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shoal_core::model::NodeId;
+use shoal_core::pace::Pace;
 use tokio::time::Instant;
 
 /// A manager that answered within this time can be reached.
 pub(super) const REACHABLE_WITHIN: Duration = Duration::from_millis(1_500);
 
 struct Inner {
+    pace: Pace,
     answered: BTreeMap<NodeId, Instant>,
     leader: Option<NodeId>,
     leader_at: Instant,
@@ -25,9 +27,10 @@ pub(super) struct LastVote(Option<(NodeId, Instant)>);
 pub(super) struct Reach(Mutex<Inner>);
 
 impl Reach {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(pace: Pace) -> Self {
         // Nobody was heard yet; a leader gets the usual time to show itself.
         Self(Mutex::new(Inner {
+            pace,
             answered: BTreeMap::new(),
             leader: None,
             leader_at: Instant::now(),
@@ -81,8 +84,9 @@ impl Reach {
     /// All who answered, or led us, lately.
     pub(super) fn reachable(&self) -> BTreeSet<NodeId> {
         let inner = self.inner();
-        let answered = inner.answered.iter().filter(|(_, at)| at.elapsed() < REACHABLE_WITHIN);
-        let leader = inner.leader.filter(|_| inner.leader_at.elapsed() < REACHABLE_WITHIN);
+        let within = inner.pace.of(REACHABLE_WITHIN);
+        let answered = inner.answered.iter().filter(|(_, at)| at.elapsed() < within);
+        let leader = inner.leader.filter(|_| inner.leader_at.elapsed() < within);
         answered.map(|(node, _)| *node).chain(leader).collect()
     }
 }

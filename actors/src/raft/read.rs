@@ -76,7 +76,7 @@ impl Inner {
     /// An index; a state that has it applied is no older than this call. It is applied here on return.
     pub(super) async fn read_index(&self) -> Result<u64, ProposeError> {
         const TIME: Duration = Duration::from_millis(1_500);
-        let deadline = Instant::now() + TIME;
+        let deadline = Instant::now() + self.timing.pace.of(TIME);
         let index = loop {
             let attempt = match self.leader() {
                 Some(leader) if leader == self.me => match timeout_at(deadline, self.reads.index()).await {

@@ -41,7 +41,7 @@ impl Inner {
     }
 
     async fn change_seat(&self, kind: Kind, request: SeatRequest) -> Result<u64, SeatError> {
-        let deadline = Instant::now() + TIME;
+        let deadline = Instant::now() + self.timing.pace.of(TIME);
         // A cluster without a leader is told so within the usual time.
         let mut leaderless = Instant::now() + Duration::from_millis(4_500);
         loop {
@@ -86,7 +86,7 @@ impl Inner {
         if self.leader() != Some(self.me) {
             return Outcome::NotLeader(self.leader());
         }
-        match self.change_seat_here(kind, request, Instant::now() + TIME).await {
+        match self.change_seat_here(kind, request, Instant::now() + self.timing.pace.of(TIME)).await {
             Ok(index) => Outcome::Done(index),
             Err(Ok(_)) => Outcome::NotLeader(self.leader()),
             Err(Err(error @ (SeatError::Unavailable(_) | SeatError::NotCaughtUp { .. }))) => {

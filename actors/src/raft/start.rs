@@ -68,12 +68,13 @@ impl Inner {
         let (log, snapshots, machine, view) = open(&config, &health, &counters).await?;
         let log_shared = log.shared();
         let proposal_ids = ProposalIds::new(config.node_id, log.start_id());
-        let reach = Arc::new(Reach::new());
+        let reach = Arc::new(Reach::new(config.timing.pace));
         let net = Arc::new(Net {
             transport: Arc::clone(&config.transport),
             reach: Arc::clone(&reach),
             scope: scope.clone(),
             counters: Arc::clone(&counters),
+            pace: config.timing.pace,
         });
         let raft = scope
             .enter(Raft::new(config.node_id, settings, Factory(Arc::clone(&net)), log, machine))

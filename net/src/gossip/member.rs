@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, spawn_chitchat};
 use shoal_core::model::{ClusterId, NodeId};
+use shoal_core::pace::Pace;
 use shoal_core::task::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
@@ -36,6 +37,8 @@ pub struct GossipConfig {
     pub addr: SocketAddr,
     /// Nodes to begin with.
     pub seeds: Vec<SocketAddr>,
+    /// How often it speaks, and how soon it takes the silent for dead.
+    pub pace: Pace,
 }
 
 /// Gossip cannot start.
@@ -68,14 +71,14 @@ pub async fn start(
             gossip_advertise_addr: config.addr,
         },
         cluster_id: config.cluster_id.to_string(),
-        gossip_interval: GOSSIP_EVERY,
+        gossip_interval: config.pace.of(GOSSIP_EVERY),
         listen_addr: config.addr,
         seed_nodes: config.seeds.iter().map(ToString::to_string).collect(),
         failure_detector_config: FailureDetectorConfig::new(
             PHI_THRESHOLD,
             SAMPLES,
-            INTERVAL_MAX,
-            INTERVAL_FIRST,
+            config.pace.of(INTERVAL_MAX),
+            config.pace.of(INTERVAL_FIRST),
             DEAD_KEPT,
         ),
         marked_for_deletion_grace_period: Duration::from_secs(3600),
@@ -90,7 +93,7 @@ pub async fn start(
     // Unbounded, and yet bounded: only this node's own actors speak, a few values each.
     let (says, said) = mpsc::unbounded_channel();
     let inner = handle.chitchat();
-    scope.spawn(keep_view(inner, view.clone(), publish, said));
+    scope.spawn(keep_view(inner, view.clone(), publish, said, config.pace.of(VIEW_EVERY)));
     let gossip = Gossip { view, changed, says, scope: scope.clone(), handle: Mutex::new(Some(handle)) };
     Ok(Arc::new(gossip))
 }
@@ -100,8 +103,9 @@ async fn keep_view(
     view: Arc<Mutex<View>>,
     publish: watch::Sender<u64>,
     mut said: mpsc::UnboundedReceiver<(String, String)>,
+    every: Duration,
 ) {
-    let mut ticker = tokio::time::interval(VIEW_EVERY);
+    let mut ticker = tokio::time::interval(every);
     ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {

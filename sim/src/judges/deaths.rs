@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shoal_core::model::{NodeId, NodeState};
+use shoal_core::pace::Pace;
 use shoal_core::store::State;
 use tokio::time::Instant;
 
@@ -11,20 +12,26 @@ use tokio::time::Instant;
 const EXCUSED: Duration = Duration::from_secs(20);
 
 /// Deaths seen so far.
-#[derive(Default)]
 pub struct Deaths {
+    pace: Pace,
     known: BTreeMap<NodeId, NodeState>,
     index: u64,
 }
 
 impl Deaths {
+    /// None so far, in a cluster of this pace.
+    #[must_use]
+    pub fn new(pace: Pace) -> Self {
+        Self { pace, known: BTreeMap::new(), index: 0 }
+    }
+
     /// Look at a manager's state; `calm_since`: when the last disaster was over.
     pub fn look(&mut self, state: &State, calm_since: Option<Instant>) -> Vec<String> {
         if state.applied() <= self.index {
             return Vec::new();
         }
         self.index = state.applied();
-        let calm = calm_since.is_some_and(|since| since.elapsed() > EXCUSED);
+        let calm = calm_since.is_some_and(|since| since.elapsed() > self.pace.of(EXCUSED));
         let mut found = Vec::new();
         for node in state.nodes() {
             let before = self.known.insert(node.id, node.status.state);
@@ -56,7 +63,7 @@ mod tests {
     async fn a_death_in_calm_is_found_and_one_in_a_storm_is_not() {
         let long_ago = Instant::now();
         tokio::time::advance(EXCUSED * 2).await;
-        let judge = |life, calm| Deaths::default().look(&state(life), calm).len();
+        let judge = |life, calm| Deaths::new(Pace::USUAL).look(&state(life), calm).len();
         assert_eq!(judge(NodeState::Down, Some(long_ago)), 1);
         assert_eq!(judge(NodeState::Down, Some(Instant::now())), 0);
         assert_eq!(judge(NodeState::Down, None), 0);

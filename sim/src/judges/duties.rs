@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shoal_core::model::{Availability, Node, NodeId, NodeState, TaskState};
+use shoal_core::pace::Pace;
 use shoal_core::store::State;
 use tokio::time::Instant;
 
@@ -13,6 +14,7 @@ const DONE_AFTER: Duration = Duration::from_secs(10);
 /// Since when duties are open.
 #[derive(Default)]
 pub(super) struct Duties {
+    pace: Pace,
     leader: Option<(usize, u64, Instant)>,
     open: BTreeMap<NodeId, Instant>,
 }
@@ -22,6 +24,11 @@ fn must_go(node: &Node) -> bool {
 }
 
 impl Duties {
+    /// None open so far, in a cluster of this pace.
+    pub(super) fn new(pace: Pace) -> Self {
+        Self { pace, ..Self::default() }
+    }
+
     /// Nobody leads as far as is known.
     pub(super) fn nobody_leads(&mut self) {
         self.leader = None;
@@ -33,7 +40,7 @@ impl Duties {
             self.leader = Some((leader, term, Instant::now()));
             self.open.clear();
         }
-        let mut found = Vec::new();
+        let (mut found, done_after) = (Vec::new(), self.pace.of(DONE_AFTER));
         for node in state.nodes() {
             if !must_go(node) {
                 self.open.remove(&node.id);
@@ -44,12 +51,12 @@ impl Duties {
                 task.desired <= TaskState::Running
                     && (TaskState::Assigned..=TaskState::Running).contains(&task.status.state)
             });
-            if since.elapsed() > DONE_AFTER
+            if since.elapsed() > done_after
                 && let Some(task) = held
             {
                 let (name, how) = (node.hostname(), (node.status.state, node.spec.availability));
                 found.push(format!(
-                    "{name} is {how:?} for {DONE_AFTER:?}, and task {} shall run on it",
+                    "{name} is {how:?} for {done_after:?}, and task {} shall run on it",
                     task.id
                 ));
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shoal_actors::node::Node;
+use shoal_core::pace::Pace;
 use shoal_core::store::State;
 use tokio::time::Instant;
 
@@ -26,6 +27,8 @@ pub struct Sight<'a> {
 /// Since when hosts are well, and pairs of them can speak to each other.
 #[derive(Default)]
 pub(super) struct Sky {
+    /// At which all times are meant.
+    pace: Pace,
     up: BTreeMap<usize, Instant>,
     gone: BTreeMap<usize, Instant>,
     linked: BTreeMap<(usize, usize), Instant>,
@@ -102,11 +105,16 @@ fn note<K: Ord>(since: &mut BTreeMap<K, Instant>, key: K, holds: bool) {
     }
 }
 
-fn long<K: Ord>(since: &BTreeMap<K, Instant>, key: &K, time: Duration) -> bool {
-    since.get(key).is_some_and(|at| at.elapsed() >= time)
-}
-
 impl Sky {
+    /// Nothing seen so far, of a cluster of this pace.
+    pub(super) fn new(pace: Pace) -> Self {
+        Self { pace, ..Self::default() }
+    }
+
+    fn long<K: Ord>(&self, since: &BTreeMap<K, Instant>, key: &K, time: Duration) -> bool {
+        since.get(key).is_some_and(|at| at.elapsed() >= self.pace.of(time))
+    }
+
     /// Look up.
     pub(super) fn look(&mut self, sight: &Sight<'_>) {
         let wires = sight.faults.iter().filter(|fault| is_of_the_wire(fault)).count();
@@ -128,25 +136,25 @@ impl Sky {
     /// Whether the host has been up and well for so long.
     #[must_use]
     pub(super) fn well(&self, host: usize, time: Duration) -> bool {
-        long(&self.up, &host, time)
+        self.long(&self.up, &host, time)
     }
 
     /// Whether no process has been on the host for so long.
     #[must_use]
     pub(super) fn dead(&self, host: usize, time: Duration) -> bool {
-        long(&self.gone, &host, time)
+        self.long(&self.gone, &host, time)
     }
 
     /// Whether the two could hear each other without fail for so long.
     #[must_use]
     pub(super) fn linked(&self, a: usize, b: usize, time: Duration) -> bool {
-        a == b || long(&self.linked, &(a.min(b), a.max(b)), time)
+        a == b || self.long(&self.linked, &(a.min(b), a.max(b)), time)
     }
 
     /// Whether nothing has passed between the two for so long.
     #[must_use]
     pub(super) fn apart(&self, a: usize, b: usize, time: Duration) -> bool {
-        a != b && long(&self.apart, &(a.min(b), a.max(b)), time)
+        a != b && self.long(&self.apart, &(a.min(b), a.max(b)), time)
     }
 
     /// Whether two that are well could hear each other for so long.

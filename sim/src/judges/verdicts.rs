@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shoal_core::model::{NodeId, NodeState};
+use shoal_core::pace::Pace;
 use shoal_core::store::State;
 
 use tokio::time::Instant;
@@ -20,12 +21,18 @@ const OWN_AFTER: Duration = Duration::from_millis(500);
 /// Verdicts seen so far.
 #[derive(Default)]
 pub(super) struct Verdicts {
+    pace: Pace,
     known: BTreeMap<NodeId, NodeState>,
     index: u64,
     leader: Option<(usize, u64, Instant)>,
 }
 
 impl Verdicts {
+    /// None so far, in a cluster of this pace.
+    pub(super) fn new(pace: Pace) -> Self {
+        Self { pace, ..Self::default() }
+    }
+
     /// Nobody leads as far as is known.
     pub(super) fn nobody_leads(&mut self) {
         self.leader = None;
@@ -46,8 +53,8 @@ impl Verdicts {
             self.leader = Some((leader, term, Instant::now()));
         }
         // What is new in the state of a new leader was said by the one before it.
-        let long = self.leader.is_some_and(|(.., since)| since.elapsed() > KNOWN_AFTER);
-        let its_own = self.leader.is_some_and(|(.., since)| since.elapsed() > OWN_AFTER);
+        let long = self.leader.is_some_and(|(.., since)| since.elapsed() > self.pace.of(KNOWN_AFTER));
+        let its_own = self.leader.is_some_and(|(.., since)| since.elapsed() > self.pace.of(OWN_AFTER));
         let mut found = Vec::new();
         self.index = state.applied();
         for node in state.nodes() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shoal_actors::node::Node;
+use shoal_core::pace::Pace;
 use shoal_core::store::State;
 
 use super::duties::Duties;
@@ -30,6 +31,17 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Judges of a cluster of this pace.
+    #[must_use]
+    pub fn new(pace: Pace) -> Self {
+        Self {
+            sky: Sky::new(pace),
+            verdicts: Verdicts::new(pace),
+            duties: Duties::new(pace),
+            ..Self::default()
+        }
+    }
+
     /// Look at the world.
     pub fn look(&mut self, sight: &Sight<'_>, engines: &[Engine]) -> Vec<String> {
         self.sky.look(sight);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{NodeId, Timestamp};
+use crate::pace::Pace;
 use crate::put_back::{Bug, is_put_back};
 
 /// When silence means what.
@@ -28,16 +29,16 @@ pub struct DetectorConfig {
 impl DetectorConfig {
     /// Fitting to the time between two heartbeats.
     #[must_use]
-    pub fn for_heartbeat(period: Duration) -> Self {
-        let silence = (period * 3).max(Duration::from_millis(500));
+    pub fn for_heartbeat(period: Duration, pace: Pace) -> Self {
+        let silence = (period * 3).max(pace.of(Duration::from_millis(500)));
         Self {
             silence,
             unreachable: silence * 2,
             grace: silence * 2,
-            newborn: Duration::from_secs(10),
+            newborn: pace.of(Duration::from_secs(10)),
             overdue: silence / 2,
-            alone: Duration::from_secs(10),
-            starved: Duration::from_millis(250),
+            alone: pace.of(Duration::from_secs(10)),
+            starved: pace.of(Duration::from_millis(250)),
         }
     }
 }
@@ -112,8 +113,8 @@ impl Detector {
     }
 
     /// From now on silence means what fits to this time between two heartbeats.
-    pub fn set_heartbeat(&mut self, period: Duration) {
-        self.config = DetectorConfig::for_heartbeat(period);
+    pub fn set_heartbeat(&mut self, period: Duration, pace: Pace) {
+        self.config = DetectorConfig::for_heartbeat(period, pace);
     }
 
     /// A node should open its session: it has a new leader's grace to do so.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{NodeId, Timestamp};
+use crate::pace::Pace;
 
 const ME: NodeId = NodeId::from_u128(1);
 const NODE: NodeId = NodeId::from_u128(2);
@@ -18,7 +19,7 @@ fn at(ms: u64) -> Timestamp {
 
 /// A leader that hears itself and two others, up to time zero.
 fn detector() -> Detector {
-    let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300)));
+    let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300), Pace::USUAL));
     for id in 1..=3 {
         detector.heard(NodeId::from_u128(id), at(0));
     }
@@ -61,7 +62,7 @@ fn a_node_that_others_hear_is_only_unreachable() {
 
 #[test]
 fn a_new_leader_waits_for_a_node_that_gossip_does_not_know_and_then_no_longer() {
-    let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300)));
+    let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300), Pace::USUAL));
     for id in 1..=3 {
         detector.expect(NodeId::from_u128(id), at(0));
     }
@@ -92,7 +93,7 @@ fn a_leader_that_hears_nobody_declares_nobody_dead_for_a_while() {
 
 #[test]
 fn of_two_nodes_the_other_is_down_when_silent() {
-    let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300)));
+    let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300), Pace::USUAL));
     detector.heard(ME, at(0));
     detector.heard(NODE, at(0));
     detector.heard(ME, at(1_500));
@@ -109,7 +110,7 @@ fn a_starved_leader_kills_nobody() {
 
 #[test]
 fn a_new_leader_waits_for_sessions() {
-    let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300)));
+    let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300), Pace::USUAL));
     detector.heard(ME, at(2_000));
     detector.expect(NODE, at(0));
     assert_eq!(verdict(&mut detector, 1_500), None);
@@ -120,7 +121,7 @@ fn a_new_leader_waits_for_sessions() {
 
 #[test]
 fn a_new_leader_has_no_patience_for_whom_all_peers_gave_up() {
-    let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300)));
+    let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300), Pace::USUAL));
     for id in 1..=3 {
         detector.expect(NodeId::from_u128(id), at(0));
     }
@@ -191,7 +192,7 @@ fn the_next_deadline_is_when_the_first_silence_is_full() {
 
 #[test]
 fn a_new_leader_does_not_wait_for_a_node_that_all_call_dead() {
-    let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300)));
+    let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300), Pace::USUAL));
     detector.expect(NODE, at(0));
     detector.expect(NodeId::from_u128(3), at(0));
     others_live(&mut detector, 950);

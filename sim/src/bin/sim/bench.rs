@@ -4,6 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use shoal_actors::raft::Timing;
+use shoal_core::pace::Pace;
 use shoal_sim::fabric::Depth;
 use shoal_sim::hooks;
 use shoal_sim::large::{self, Figures};
@@ -13,25 +15,19 @@ use shoal_sim::plan::Plan;
 use crate::cli;
 use crate::one;
 
+/// As slow as Swarm, whose leaders beat once a second.
+const SLOW: u32 = 20;
+
 const YEAR_S: f64 = 365.25 * 24.0 * 3_600.0;
 
 /// `sim bench`
 pub(crate) fn run(words: &cli::Bench) -> anyhow::Result<ExitCode> {
     if words.seconds > 0 {
-        println!(
-            "Five hosts, three of them managers, a disaster about every minute, a change by people every ten seconds:"
-        );
+        println!("Five hosts, three of them managers, a disaster and a change by people about every minute:");
         for (depth, name) in [(Depth::Fast, "fast"), (Depth::Full, "full")] {
-            let (outcome, _) = one::live(&Plan::drawn(options(depth, words.seconds)), false)?;
-            anyhow::ensure!(outcome.code == 0, "the run at {name} depth ended badly: {:?}", outcome.found);
-            let speed = outcome.virtual_s / outcome.wall_s.max(0.001);
-            println!(
-                "  {name} depth: {speed:.0} virtual s a second ({:.0} virtual s in {:.1} s, {} disasters); a virtual year takes {:.1} h",
-                outcome.virtual_s,
-                outcome.wall_s,
-                outcome.figures.get("disasters").copied().unwrap_or(0),
-                YEAR_S / speed / 3_600.0,
-            );
+            for pace in [Some(Pace::USUAL), Pace::slower(SLOW)].into_iter().flatten() {
+                speed(depth, name, pace, words.seconds)?;
+            }
         }
     }
     if words.nodes > 0 {
@@ -41,13 +37,29 @@ pub(crate) fn run(words: &cli::Bench) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(depth: Depth, seconds: u64) -> Options {
-    let drawn = Options::drawn(1, Profile::Everything, depth, Duration::from_secs(seconds));
+fn speed(depth: Depth, name: &str, pace: Pace, seconds: u64) -> anyhow::Result<()> {
+    let seconds = seconds * u64::from(pace.times());
+    let (outcome, _) = one::live(&Plan::drawn(options(depth, pace, seconds)), false)?;
+    anyhow::ensure!(outcome.code == 0, "the run at {name} depth ended badly: {:?}", outcome.found);
+    let speed = outcome.virtual_s / outcome.wall_s.max(0.001);
+    println!(
+        "  {name} depth, a heartbeat of consensus every {} ms: {speed:.0} virtual s a second ({:.0} virtual s in {:.1} s, {} disasters); a virtual year takes {:.1} h",
+        Timing::at(pace).heartbeat.as_millis(),
+        outcome.virtual_s,
+        outcome.wall_s,
+        outcome.figures.get("disasters").copied().unwrap_or(0),
+        YEAR_S / speed / 3_600.0,
+    );
+    Ok(())
+}
+
+fn options(depth: Depth, pace: Pace, seconds: u64) -> Options {
+    let drawn = Options::drawn(1, Profile::Everything, depth, Duration::from_secs(seconds)).at(pace);
     Options {
         hosts: 5,
         managers: 3,
         fault_every: Duration::from_secs(55),
-        change_every: Duration::from_secs(10),
+        change_every: Duration::from_secs(60),
         ..drawn
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use shoal_core::pace::Pace;
 use shoal_sim::fabric::Depth;
 use shoal_sim::options::{Options, Profile};
 use shoal_sim::plan::Plan;
@@ -53,6 +54,9 @@ pub(crate) struct Kind {
     /// Virtual seconds of disasters.
     #[arg(long, default_value_t = 120)]
     pub(crate) seconds: u64,
+    /// How many times slower than usual the cluster beats and loses patience, and all happens to it.
+    #[arg(long, default_value = "1", value_name = "TIMES", value_parser = pace)]
+    pub(crate) pace: Pace,
     /// A bug that is put back, in builds that have them.
     #[cfg(feature = "put-back")]
     #[arg(long, value_name = "NAME", value_parser = bug)]
@@ -71,7 +75,7 @@ impl Kind {
             DepthWord::Full => Depth::Full,
             DepthWord::Fast => Depth::Fast,
         };
-        Options::drawn(seed, self.profile, depth, Duration::from_secs(self.seconds))
+        Options::drawn(seed, self.profile, depth, Duration::from_secs(self.seconds)).at(self.pace)
     }
 
     /// The words that say the same.
@@ -80,10 +84,10 @@ impl Kind {
             DepthWord::Full => "full",
             DepthWord::Fast => "fast",
         };
-        let seconds = self.seconds.to_string();
+        let (seconds, pace) = (self.seconds.to_string(), self.pace.times().to_string());
         #[allow(unused_mut, reason = "some builds have more to say")]
         let mut words: Vec<String> =
-            ["--profile", self.profile.name(), "--depth", depth, "--seconds", &seconds]
+            ["--profile", self.profile.name(), "--depth", depth, "--seconds", &seconds, "--pace", &pace]
                 .map(str::to_owned)
                 .to_vec();
         #[cfg(feature = "put-back")]
@@ -92,6 +96,11 @@ impl Kind {
         }
         words
     }
+}
+
+fn pace(text: &str) -> Result<Pace, String> {
+    let times = text.parse().ok().and_then(Pace::slower);
+    times.ok_or_else(|| format!("a whole number from 1 to {} is wanted, not {text:?}", Pace::SLOWEST.times()))
 }
 
 fn profile(name: &str) -> Result<Profile, String> {

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::liveness::{Detector, DetectorConfig, PeerView, Suspects, Verdict, Witnesses};
 use crate::model::{NodeId, Timestamp};
+use crate::pace::Pace;
 
 const STEP_MS: u64 = 50;
 const HEARTBEAT_MS: u64 = 300;
@@ -51,7 +52,8 @@ struct Network {
 impl Network {
     fn new(seed: u64, loss: f64) -> Self {
         let start = 1_000_000;
-        let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(HEARTBEAT_MS)));
+        let mut detector =
+            Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(HEARTBEAT_MS), Pace::USUAL));
         (0..NODES).for_each(|at| detector.expect(id(at), Timestamp(start)));
         let fresh = News { at: start, suspects: [false; NODES] };
         Self {
