@@ -217,13 +217,13 @@ impl<'a> Round<'a> {
         if !is_held || self.handled.contains(&task.id) {
             return;
         }
-        let delayed_to = task.start_after.filter(|at| *at > self.now);
+        let began = task.meta.created_at;
+        let delayed_to = task.start_after.and_then(|at| began.waits(at.since(began), self.now));
         let blocked_to = slot
             .tasks
             .iter()
             .filter(|other| other.desired > TaskState::Running && may_run(self.state, other))
-            .map(|other| task.meta.created_at.plus(STOP_LIMIT + other.spec.container.stop_grace()))
-            .filter(|at| *at > self.now)
+            .filter_map(|other| began.waits(STOP_LIMIT + other.spec.container.stop_grace(), self.now))
             .max();
         match delayed_to.max(blocked_to) {
             Some(at) => self.wake(at),

@@ -155,12 +155,11 @@ fn is_busy(round: &mut Round<'_>, service: &Service, run: &Run, slot: &Progress<
     if current.status.state < TaskState::Running {
         return true;
     }
-    let end = current.meta.updated_at.plus(run.config.delay);
-    let rests = end > round.now && !run.config.delay.is_zero();
-    if rests {
+    let rests_to = current.meta.updated_at.waits(run.config.delay, round.now);
+    if let Some(end) = rests_to {
         round.wake(end);
     }
-    rests
+    rests_to.is_some()
 }
 
 /// Replace as many of the waiting slots' tasks as the parallelism allows, those that do not run first.
@@ -207,8 +206,7 @@ fn is_settled(round: &mut Round<'_>, service: &Service, run: &Run, progress: &[P
         .iter()
         .filter(|slot| slot.takes_part(service) && failure(service, run, slot).is_none())
         .filter_map(|slot| slot.current)
-        .map(|task| task.meta.updated_at.plus(run.config.monitor))
-        .filter(|end| *end > round.now)
+        .filter_map(|task| task.meta.updated_at.waits(run.config.monitor, round.now))
         .max();
     if let Some(end) = watched_to {
         round.wake(end);

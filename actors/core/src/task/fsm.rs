@@ -4,7 +4,7 @@
 //! there. The observed state only moves forward, one state a report. A failure before `Starting` is a rejection, at or
 //! after it a failure; a runtime that does not answer is never the task's fault and is tried again with back-off.
 
-use super::{Container, ExitStatus, Health, Local};
+use super::{Container, ExitStatus, Health, Local, RETRY_DELAY_MAX};
 use crate::model::{Task, TaskState, TaskStatus, Timestamp};
 use crate::put_back::{Bug, is_put_back};
 
@@ -63,7 +63,7 @@ pub fn step(task: &Task, local: &Local, now: Timestamp) -> Next {
             return Next::Report(status);
         }
     }
-    if let Some(at) = local.retry_at.filter(|at| *at > now) {
+    if let Some(at) = local.retry_at.filter(|at| *at > now && at.since(now) <= RETRY_DELAY_MAX) {
         return Next::RetryAt(at);
     }
     if local.removed {
