@@ -103,6 +103,8 @@ pub const STARVE: (Duration, Duration) = (Duration::from_millis(400), Duration::
 const CLOCK_JUMP_MS_MAX: i64 = 300_000;
 /// A clock that drifts wins or loses a tenth at most.
 const CLOCK_DRIFT_MS_MAX: i64 = 100;
+/// No disaster lasts longer, at any pace: a successor waits for its predecessor but a minute, and then both may run.
+const LASTS_MAX: Duration = Duration::from_secs(45);
 const STALL_MS_MAX: u64 = 2_000;
 const CLOG_MS_MAX: u64 = 3_000;
 
@@ -177,7 +179,7 @@ impl Faults {
             1 => self.rng.random_range(1_000..5_000),
             _ => self.rng.random_range(5_000..20_000),
         });
-        let lasts = self.options.pace.of(lasts);
+        let lasts = self.options.pace.of(lasts).min(LASTS_MAX);
         let mut at = self.rng.random_range(0..total);
         let host = self.rng.random_range(1..=self.options.hosts);
         let drawn = kinds.into_iter().find(|(weight, _)| {

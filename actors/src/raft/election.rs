@@ -20,7 +20,7 @@ use super::start::Inner;
 use super::stats::Counters;
 use super::types::LogId;
 
-/// How often silence is looked at.
+/// Least time between two looks at the silence; most of the time the next one is when patience could be at its end.
 const TICK: Duration = Duration::from_millis(20);
 /// Time for an answer to a pre-vote: no disk is involved in it.
 const ASK_TIMEOUT: Duration = Duration::from_millis(150);
@@ -33,21 +33,28 @@ pub(super) async fn elections(inner: Arc<Inner>) {
     let mut patience = draw(&inner);
     let mut not_before = Instant::now();
     let pace = inner.timing.pace;
-    while !inner.health.pause(pace.of(TICK)).await {
+    let mut next = Duration::ZERO;
+    while !inner.health.pause(next.max(pace.of(TICK))).await {
+        next = Duration::ZERO;
         let metrics = inner.raft.metrics();
         let (state, membership) = {
             let metrics = metrics.borrow();
             (metrics.state, Arc::clone(&metrics.membership_config))
         };
         if matches!(state, ServerState::Leader | ServerState::Shutdown) || inner.health.full().is_some() {
+            next = pace.of(TICK * 5);
             continue;
         }
         let groups = membership.membership().get_joint_config();
-        if !groups.iter().any(|group| group.contains(&inner.me)) || Instant::now() < not_before {
+        let pausing = not_before.saturating_duration_since(Instant::now());
+        if !groups.iter().any(|group| group.contains(&inner.me)) || !pausing.is_zero() {
+            next = pausing;
             continue;
         }
         let alone = groups.iter().all(|group| group.iter().all(|node| *node == inner.me));
-        if !alone && inner.reach.leader_silence() < patience {
+        let left = patience.saturating_sub(inner.reach.leader_silence());
+        if !alone && !left.is_zero() {
+            next = left;
             continue;
         }
         if inner.reach.voted_for_other_than(inner.me, pace.of(CHANCE)) {

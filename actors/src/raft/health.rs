@@ -79,10 +79,14 @@ impl Health {
         *self.stop.borrow()
     }
 
+    /// Wait for the stop.
+    pub(super) async fn stopped(&self) {
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
     /// Wait, but not beyond the stop. Returns whether we are stopping.
     pub(super) async fn pause(&self, pause: Duration) -> bool {
-        let mut stop = self.stop.subscribe();
-        let _ = tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await;
+        let _ = tokio::time::timeout(pause, self.stopped()).await;
         self.is_stopping()
     }
 }

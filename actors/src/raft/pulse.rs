@@ -13,7 +13,16 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// Send bare signs of life for as long as openraft's core cannot.
 pub(super) async fn pulse(inner: Arc<Inner>) {
     let interval = inner.timing.heartbeat;
+    let mut server = inner.raft.server_metrics();
     while !inner.health.pause(interval).await {
+        if server.borrow_and_update().state != ServerState::Leader {
+            tokio::select! {
+                biased;
+                () = inner.health.stopped() => return,
+                changed = server.changed() => if changed.is_err() { return },
+            }
+            continue;
+        }
         let busy = inner.health.busy_for();
         // A full disk is no reason to hold on: another manager may have space.
         if busy < interval * 2 || busy > inner.timing.pace.of(PATIENCE) || inner.health.full().is_some() {
@@ -22,9 +31,6 @@ pub(super) async fn pulse(inner: Arc<Inner>) {
         let (vote, members) = {
             let metrics = inner.raft.metrics();
             let metrics = metrics.borrow();
-            if metrics.state != ServerState::Leader {
-                continue;
-            }
             (metrics.vote, Arc::clone(&metrics.membership_config))
         };
         if !vote.committed || vote.leader_id.node_id != inner.me {
