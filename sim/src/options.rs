@@ -15,7 +15,7 @@ use crate::fabric::Depth;
 pub enum Profile {
     /// None: only people change things.
     Calm,
-    /// A network that loses, doubles, delays and clogs.
+    /// A network that loses, doubles, delays, shuffles and clogs.
     Lossy,
     /// Cables and splits.
     Partitions,
@@ -76,6 +76,7 @@ pub struct Weights {
     pub flap: u32,
     pub storm: u32,
     pub clog: u32,
+    pub shuffle: u32,
     pub engine_away: u32,
     pub disk_full: u32,
     pub disk_slow: u32,
@@ -108,6 +109,7 @@ impl Weights {
             flap: weight(cuts, 2),
             storm: weight(lossy, 4),
             clog: weight(lossy, 2),
+            shuffle: weight(lossy, 2),
             engine_away: weight(everything, 2),
             disk_full: weight(disks, 2),
             disk_slow: weight(disks, 2),
