@@ -585,6 +585,12 @@ impl Links {
         self.with(|state| work(&mut state.wires))
     }
 
+    /// Lines that are known: those that are open, and those of which an end is still held.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        self.with(|state| state.lines.len())
+    }
+
     /// The carrier of a host's node.
     #[must_use]
     pub fn bind(&self, addr: SocketAddr, clock: Clock) -> Arc<dyn Carrier> {

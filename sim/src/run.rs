@@ -15,8 +15,9 @@ use tokio::time::{Instant, sleep};
 use crate::containers::Engine;
 use crate::disk::SimDisk;
 use crate::event::What;
+use crate::fabric::Fabric;
 use crate::faults::Fault;
-use crate::judges::{Deaths, Engines, Leaders, Logs, Sight, States, Watch, healed};
+use crate::judges::{Bounded, Deaths, Engines, Leaders, Logs, Sight, States, Watch, healed};
 use crate::people::{Around, any_manager, believed, wish};
 use crate::person::Person;
 use crate::plan::Plan;
@@ -54,7 +55,9 @@ struct Bench {
     deaths: Deaths,
     watch: Watch,
     logs: Logs,
+    bounded: Bounded,
     disks: Vec<SimDisk>,
+    fabric: Fabric,
     leading: BTreeMap<usize, u64>,
     /// The managers' states as they were last seen.
     now: BTreeMap<usize, State>,
@@ -71,7 +74,9 @@ impl Bench {
             deaths: Deaths::default(),
             watch: Watch::default(),
             logs: Logs::default(),
+            bounded: Bounded::default(),
             disks: world.hosts.iter().map(|host| host.disk.clone()).collect(),
+            fabric: world.fabric.clone(),
             leading: BTreeMap::new(),
             now: BTreeMap::new(),
             found: Vec::new(),
@@ -117,6 +122,7 @@ impl Bench {
         }
         tell("logs", self.logs.look(&self.disks, &applied_by, nodes.borrow().keys().copied()));
         let (nodes, states) = (&nodes.borrow(), &self.now);
+        tell("bounded", self.bounded.look(nodes, states, &self.fabric, engines.len()));
         let sight = Sight { nodes, states, starting, faults, hosts: engines.len() };
         tell("watch", self.watch.look(&sight, engines));
         self.tell_leaders(leading);
@@ -126,9 +132,14 @@ impl Bench {
     /// Once all is well: what is not looked at each time.
     fn look_at_last(&mut self, nodes: &Nodes) {
         let nodes = nodes.borrow();
-        let applied = nodes.iter().filter_map(|(host, node)| Some((*host, *node.raft()?.applied().borrow())));
-        let logs = self.logs.look_now(&self.disks, &applied.collect());
-        self.tell_broken(logs.into_iter().map(|what| format!("logs: {what}")).collect());
+        let managers: Vec<_> = nodes.iter().filter_map(|(host, node)| Some((*host, node.raft()?))).collect();
+        let applied = managers.iter().map(|(host, raft)| (*host, *raft.applied().borrow())).collect();
+        let logs = self.logs.look_now(&self.disks, &applied);
+        let states = managers.iter().map(|(host, raft)| (*host, raft.state())).collect();
+        let bounded = self.bounded.look_at_last(&nodes, &states, &self.fabric, self.disks.len());
+        let logs = logs.into_iter().map(|what| format!("logs: {what}"));
+        let bounded = bounded.into_iter().map(|what| format!("bounded: {what}"));
+        self.tell_broken(logs.chain(bounded).collect());
     }
 
     fn tell_broken(&mut self, found: Vec<String>) {

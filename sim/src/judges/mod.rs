@@ -1,5 +1,6 @@
 //! Judges: each watches one kind of promise and says what was broken.
 
+mod bounded;
 mod deaths;
 mod duties;
 mod engines;
@@ -15,6 +16,7 @@ mod states;
 mod verdicts;
 mod watch;
 
+pub use bounded::Bounded;
 pub use deaths::Deaths;
 pub use engines::Engines;
 pub use healed::healed;
