@@ -53,6 +53,22 @@ pub struct EndpointConfig {
     pub clock: Arc<dyn Fn() -> shoal_core::model::Timestamp + Send + Sync>,
 }
 
+impl EndpointConfig {
+    /// What carries the connections, without an endpoint on it. It accepts nobody until it has a certificate.
+    ///
+    /// # Errors
+    /// If QUIC cannot use the socket.
+    pub fn carrier(self) -> Result<Arc<dyn Carrier>, BindError> {
+        match self.wire {
+            Wire::Udp { socket, rng_seed } => {
+                let key = self.reset_key.as_ref();
+                Ok(Arc::new(Quic::bind(socket, rng_seed, key, &self.scope, self.clock)?))
+            }
+            Wire::Other(carrier) => Ok(carrier),
+        }
+    }
+}
+
 /// The endpoint cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -278,17 +294,11 @@ impl Endpoint {
     /// # Errors
     /// If QUIC cannot use the socket.
     pub fn bind(config: EndpointConfig, handler: Arc<dyn Handler>) -> Result<Self, BindError> {
-        let carrier: Arc<dyn Carrier> = match config.wire {
-            Wire::Udp { socket, rng_seed } => {
-                let (key, scope) = (config.reset_key.as_ref(), &config.scope);
-                Arc::new(Quic::bind(socket, rng_seed, key, scope, config.clock)?)
-            }
-            Wire::Other(carrier) => carrier,
-        };
+        let scope = config.scope.clone();
         let inner = Arc::new(Inner {
-            carrier,
+            carrier: config.carrier()?,
             handler,
-            scope: config.scope,
+            scope,
             tracked: Tracked::default(),
             counters: Counters::default(),
             inbox: Mutex::default(),

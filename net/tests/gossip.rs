@@ -42,7 +42,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[tokio::test]
 async fn five_nodes_find_each_other_hear_values_and_notice_a_dead_one() {
-    let world = World::new();
+    let world = World::new(&(Arc::new(Udp::default()) as Arc<dyn Ground>));
     let mut nodes = vec![member_of_managers(&world).await];
     let seed = nodes[0].0.local_addr().unwrap();
     for id in 2..=5 {

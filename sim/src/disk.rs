@@ -19,8 +19,15 @@ struct UnderWay {
     bytes: Vec<u8>,
 }
 
+/// Files by name.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
 struct Inner {
-    files: BTreeMap<String, Vec<u8>>,
+    files: Files,
+    /// Counts up with each change of a file.
+    version: u64,
+    /// Counts up whenever something is lost or damaged that was durable.
+    harm: u64,
     /// Writes in place that are not done, by number.
     under_way: BTreeMap<u64, UnderWay>,
     number: u64,
@@ -35,6 +42,7 @@ struct Inner {
 
 impl Inner {
     fn put(&mut self, name: &str, offset: usize, bytes: &[u8]) {
+        self.version += 1;
         if let Some(file) = self.files.get_mut(name) {
             let end = offset + bytes.len();
             file.resize(file.len().max(end), 0);
@@ -61,6 +69,8 @@ impl SimDisk {
     pub fn new(seed: u64, sync: (Duration, Duration)) -> Self {
         let inner = Inner {
             files: BTreeMap::new(),
+            version: 0,
+            harm: 0,
             under_way: BTreeMap::new(),
             number: 0,
             epoch: 0,
@@ -74,6 +84,18 @@ impl SimDisk {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Look at the files, if anything has changed since this version of them; the version now.
+    pub fn look_at<T>(&self, seen: u64, look: impl FnOnce(&Files) -> T) -> Option<(u64, T)> {
+        let inner = self.lock();
+        (inner.version != seen).then(|| (inner.version, look(&inner.files)))
+    }
+
+    /// How often something was lost or damaged that was durable.
+    #[must_use]
+    pub fn harm(&self) -> u64 {
+        self.lock().harm
     }
 
     /// From now on writes fail for want of space, or succeed again.
@@ -133,6 +155,8 @@ impl SimDisk {
     pub fn wipe(&self) {
         let mut inner = self.lock();
         inner.epoch += 1;
+        inner.version += 1;
+        inner.harm += 1;
         inner.under_way.clear();
         inner.files.clear();
     }
@@ -140,12 +164,15 @@ impl SimDisk {
     /// One bit flips in what is written; `which` says where. Nothing if nothing is written.
     pub fn rot(&self, which: u64) -> Option<String> {
         let mut inner = self.lock();
+        let inner = &mut *inner;
         let total: usize = inner.files.values().map(Vec::len).sum();
         let mut bit =
             usize::try_from(which % (u64::try_from(total * 8).ok().filter(|bits| *bits > 0)?)).ok()?;
         for (name, file) in &mut inner.files {
             if bit < file.len() * 8 {
                 file[bit / 8] ^= 1 << (bit % 8);
+                inner.version += 1;
+                inner.harm += 1;
                 return Some(format!("bit {} of byte {} of {name} flips", bit % 8, bit / 8));
             }
             bit -= file.len() * 8;
@@ -222,6 +249,7 @@ impl Disk for SimDisk {
             if inner.epoch != epoch {
                 return Err(io::Error::other("the machine went down"));
             }
+            inner.version += 1;
             inner.files.insert(name, bytes);
             Ok(())
         })
@@ -230,6 +258,7 @@ impl Disk for SimDisk {
     fn note(&self, name: &str, bytes: Vec<u8>) {
         let mut inner = self.lock();
         if !inner.full {
+            inner.version += 1;
             inner.files.insert(name.to_owned(), bytes);
         }
     }
@@ -238,7 +267,9 @@ impl Disk for SimDisk {
         let disk = self.clone();
         let name = name.to_owned();
         Box::pin(async move {
-            disk.lock().files.remove(&name);
+            let mut inner = disk.lock();
+            inner.version += 1;
+            inner.files.remove(&name);
             Ok(())
         })
     }

@@ -114,6 +114,15 @@ impl Fabric {
         self.wires(|wires| wires.set_weather(weather));
     }
 
+    /// Lines that are open at either end, where this carries lines and not packets.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        match self {
+            Self::Full(_) => 0,
+            Self::Fast(links, _) => links.lines(),
+        }
+    }
+
     /// Packets or messages that were sent, and how many of them were lost.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {

@@ -37,6 +37,8 @@ pub enum Fault {
     Storm(Weather),
     /// What these say to the others takes so much longer.
     Clog(BTreeSet<usize>, Duration),
+    /// Of what these say to the others some takes up to so much longer, and is overtaken; nothing is lost.
+    Shuffle(BTreeSet<usize>, Duration),
     /// The host's engine does not answer.
     EngineAway(usize),
     /// The host's disk takes no more.
@@ -76,9 +78,11 @@ impl Fault {
             | Self::ClockDrift(host, _)
             | Self::Wipe(host)
             | Self::Leave(host) => vec![*host],
-            Self::Split(hosts) | Self::OneWay(hosts) | Self::Clog(hosts, _) | Self::Blackout(hosts) => {
-                hosts.iter().copied().collect()
-            }
+            Self::Split(hosts)
+            | Self::OneWay(hosts)
+            | Self::Clog(hosts, _)
+            | Self::Shuffle(hosts, _)
+            | Self::Blackout(hosts) => hosts.iter().copied().collect(),
             Self::Storm(_) | Self::Rolling => Vec::new(),
         }
     }
@@ -107,6 +111,7 @@ const CLOCK_DRIFT_MS_MAX: i64 = 100;
 const LASTS_MAX: Duration = Duration::from_secs(45);
 const STALL_MS_MAX: u64 = 2_000;
 const CLOG_MS_MAX: u64 = 3_000;
+const SHUFFLE_MS_MAX: u64 = 400;
 
 /// Makes a disaster of one kind, at this host if it is one of a host.
 type Make = fn(&mut Faults, usize) -> Fault;
@@ -137,7 +142,7 @@ impl Faults {
     /// The time until the next disaster, and how long it lasts. `None`: nothing breaks in this run.
     fn draw(&mut self) -> Option<(Duration, Fault, Duration)> {
         let weights = self.options.weights;
-        let kinds: [(u32, Make); 20] = [
+        let kinds: [(u32, Make); 21] = [
             (weights.kill, |_, host| Fault::Kill(host)),
             (weights.blackout, |faults, _| Fault::Blackout(faults.most())),
             (weights.stop, |_, host| Fault::Stop(host)),
@@ -151,6 +156,10 @@ impl Faults {
             (weights.clog, |faults, _| {
                 let by = Duration::from_millis(faults.rng.random_range(100..CLOG_MS_MAX));
                 Fault::Clog(faults.side(), by)
+            }),
+            (weights.shuffle, |faults, _| {
+                let by = Duration::from_millis(faults.rng.random_range(5..SHUFFLE_MS_MAX));
+                Fault::Shuffle(faults.side(), by)
             }),
             (weights.engine_away, |_, host| Fault::EngineAway(host)),
             (weights.disk_full, |_, host| Fault::DiskFull(host)),

@@ -53,6 +53,8 @@ enum What {
     Answer,
     /// A piece of a stream; `None` ends it.
     Piece { stream: u32, dir: Side, seq: u64, bytes: Option<Bytes> },
+    /// Nobody reads a stream's direction any more.
+    Stop { stream: u32, dir: Side },
     /// The line is over, and why.
     Close(Closed),
 }
@@ -81,6 +83,8 @@ struct End {
     port: u64,
     shown: Shown,
     closed: Option<Closed>,
+    /// With what words this end closed the line, if it did: whoever still speaks to it is told again.
+    said: Option<Closed>,
     accepted: VecDeque<u32>,
     /// Whoever holds this end.
     handles: u32,
@@ -107,6 +111,8 @@ struct Dir {
     /// And it has arrived.
     finished: bool,
     reader_gone: bool,
+    /// The sender was told so.
+    stopped: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -200,12 +206,7 @@ impl State {
         let from_process = self.port_of(flying.line, 1 - flying.to).is_some();
         // A last word is said once; everything else until it arrives or nobody is there to say it.
         let last_word = matches!(flying.what, What::Close(_));
-        // A process that stands still answers nobody who dials; its machine keeps the rest for it.
-        let waits = matches!(flying.what, What::Knock)
-            && self
-                .lines
-                .get(&flying.line)
-                .is_some_and(|line| self.ports.get(&line.ends[1].addr).is_some_and(|port| port.held));
+        let waits = matches!(flying.what, What::Knock) && !self.answers(flying.line);
         if waits || self.wires.cut(from, at) {
             self.wires.lost += u64::from(!waits);
             if !last_word && from_process {
@@ -221,6 +222,7 @@ impl State {
             What::Knock => self.knocked(line, now),
             What::Answer => self.answered(line, now),
             What::Close(closed) => self.over(line, to, closed),
+            What::Stop { stream, dir } => self.stopped(line, stream, dir),
             What::Piece { stream, dir, seq, bytes } => {
                 if self.port_of(line, to).is_none() {
                     // The process that knew this line is gone. Another in its place says so.
@@ -235,10 +237,18 @@ impl State {
         }
     }
 
+    /// Whether anybody answers at the dialled address. A process that stands still does not, nor one without a
+    /// certificate; the rest their machine keeps for them.
+    fn answers(&self, line: u64) -> bool {
+        let port = self.lines.get(&line).and_then(|line| self.ports.get(&line.ends[1].addr));
+        port.is_some_and(|port| !port.held && (port.closed || port.credentials.is_some()))
+    }
+
     fn note(&self, flying: &Flying, from: IpAddr, to: IpAddr) {
         let (label, bytes): (&str, &[u8]) = match &flying.what {
             What::Knock => ("Knock", &[]),
             What::Answer => ("Answer", &[]),
+            What::Stop { .. } => ("Stop", &[]),
             What::Close(_) => ("Close", &[]),
             What::Piece { bytes: None, .. } => ("Finish", &[]),
             What::Piece { stream, dir, seq, bytes: Some(bytes) } => {
@@ -294,10 +304,10 @@ impl State {
     fn admit(&mut self, line: u64) -> Result<(u64, Result<(), String>), Option<String>> {
         let state = self.lines.get(&line).ok_or(None)?;
         let (dial, from) = (state.dial.clone(), state.ends[0].addr);
-        let port = self.ports.get(&state.ends[1].addr).filter(|port| !port.closed).ok_or(None)?;
+        let port = self.ports.get(&state.ends[1].addr).ok_or(None)?;
         let (number, server_now) = (port.number, (port.clock)());
-        let server =
-            port.credentials.clone().ok_or_else(|| Some("the server refused to accept".to_owned()))?;
+        let server = port.credentials.clone().filter(|_| !port.closed);
+        let server = server.ok_or_else(|| Some("the server refused to accept".to_owned()))?;
         let client_now = self.ports.get(&from).map(|port| (port.clock)()).ok_or(None)?;
         let expected = dial.expected;
         self.verify(&dial.proof, expected, &server, client_now).map_err(Some)?;
@@ -375,11 +385,9 @@ impl State {
         let held = self.port_of(line, to).is_some_and(|port| port.held);
         let back_is_cut = self.way(line, to).is_none_or(|(from, at)| self.wires.cut(at, from));
         let Some(state) = self.lines.get_mut(&line) else { return };
-        if let Some(closed) = state.ends[to].closed.clone() {
-            let closed = match closed {
-                Closed::Broken(_) => Closed::Broken("reset by peer".into()),
-                told @ Closed::Told { .. } => told,
-            };
+        if state.ends[to].closed.is_some() {
+            let said = state.ends[to].said.clone();
+            let closed = said.unwrap_or_else(|| Closed::Broken("reset by peer".into()));
             return self.send(line, 1 - to, What::Close(closed));
         }
         state.ends[to].heard += 1;
@@ -391,10 +399,15 @@ impl State {
         }
         let Some(streaming) = state.streams.get_mut(&stream) else { return };
         if streaming.opener != to && !streaming.announced {
-            streaming.announced = true;
-            state.ends[to].accepted.push_back(stream);
+            // With it all that were opened before it, whatever has come of them.
+            let before = state.streams.range_mut(..=stream).filter(|(_, s)| s.opener != to && !s.announced);
+            for (number, streaming) in before {
+                streaming.announced = true;
+                state.ends[to].accepted.push_back(*number);
+            }
             self.wakers.append(&mut state.ends[to].wakers);
         }
+        let Some(streaming) = state.streams.get_mut(&stream) else { return };
         let dir = &mut streaming.dirs[dir];
         dir.early.insert(seq, bytes);
         while let Some(bytes) = dir.early.remove(&dir.next) {
@@ -411,6 +424,14 @@ impl State {
             self.wakers.extend(dir.writer.take());
         }
         self.forget_stream(line, stream);
+    }
+
+    /// Whoever writes this way is told that nobody reads it.
+    fn stopped(&mut self, line: u64, stream: u32, dir: Side) {
+        let Some(state) = self.lines.get_mut(&line) else { return };
+        let Some(streaming) = state.streams.get_mut(&stream) else { return };
+        streaming.dirs[dir].stopped = true;
+        self.wakers.extend(streaming.dirs[dir].writer.take());
     }
 
     /// One end is over; it does not speak of it.
@@ -439,16 +460,26 @@ impl State {
 
     /// One end closes the line and says so.
     fn close(&mut self, line: u64, side: Side, code: u32, why: &str) {
-        let Some(state) = self.lines.get(&line) else { return };
-        if state.ends[side].closed.is_some() {
+        // A process that is gone says nothing any more.
+        if over(self, line, side).is_some() {
             return;
         }
-        self.send(line, 1 - side, What::Close(Closed::Told { code, why: why.to_owned() }));
-        self.end(line, side, Closed::Broken("closed".into()));
+        let told = Closed::Told { code, why: why.to_owned() };
+        self.send(line, 1 - side, What::Close(told.clone()));
         if let Some(state) = self.lines.get_mut(&line) {
-            // Whoever still speaks to this end is told again.
-            state.ends[side].closed = Some(Closed::Told { code, why: why.to_owned() });
+            state.ends[side].said = Some(told);
         }
+        self.end(line, side, Closed::Broken("closed".into()));
+    }
+
+    /// Whoever lets the last of a line go closes it.
+    fn let_go(&mut self, line: u64, side: Side) {
+        let Some(state) = self.lines.get(&line) else { return };
+        let halves = state.streams.values().any(|streaming| streaming.halves[side] > 0);
+        if state.ends[side].handles == 0 && !halves {
+            self.close(line, side, 0, "");
+        }
+        self.forget_line(line);
     }
 
     fn forget_stream(&mut self, line: u64, stream: u32) {
@@ -552,6 +583,12 @@ impl Links {
     /// Change or ask the wires.
     pub(crate) fn wires<T>(&self, work: impl FnOnce(&mut Wires) -> T) -> T {
         self.with(|state| work(&mut state.wires))
+    }
+
+    /// Lines that are known: those that are open, and those of which an end is still held.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        self.with(|state| state.lines.len())
     }
 
     /// The carrier of a host's node.
@@ -666,6 +703,7 @@ impl Carrier for LinkCarrier {
             port,
             shown: Shown::Nothing,
             closed: None,
+            said: None,
             accepted: VecDeque::new(),
             handles: 0,
             wakers: Vec::new(),
@@ -674,6 +712,7 @@ impl Carrier for LinkCarrier {
             heard_at: now,
         };
         let id = self.links.with(|state| {
+            self.port(state).filter(|port| !port.closed)?;
             state.number += 1;
             let id = state.number;
             let mut line = LineState {
@@ -688,18 +727,23 @@ impl Carrier for LinkCarrier {
             line.ends[0].handles = 1;
             state.lines.insert(id, line);
             state.send(id, 1, What::Knock);
-            id
+            Some(id)
         });
+        let Some(id) = id else {
+            return Box::pin(async { Err(CallError::Unreachable("the carrier is closed".into())) });
+        };
         // Given up, the dial leaves nothing behind.
         let guard = Dialling { links: self.links.clone(), id, opened: false };
         Box::pin(async move {
             poll_fn(|cx| {
                 self.links.with(|state| {
+                    let closed = over(state, id, 0);
                     let Some(line) = state.lines.get_mut(&id) else {
                         return Poll::Ready(Err(CallError::Unreachable("the line is gone".into())));
                     };
-                    match &line.outcome {
-                        Some(outcome) if line.ends[0].heard > 0 => Poll::Ready(outcome.clone()),
+                    match (&line.outcome, closed) {
+                        (Some(outcome), _) if line.ends[0].heard > 0 => Poll::Ready(outcome.clone()),
+                        (_, Some(closed)) => Poll::Ready(Err(CallError::Unreachable(told(&closed)))),
                         _ => {
                             line.ends[0].wakers.push(cx.waker().clone());
                             Poll::Pending
@@ -813,18 +857,14 @@ impl LinkLine {
     }
 }
 
-/// Whoever lets the last of a line go closes it.
 impl Drop for LinkLine {
     fn drop(&mut self) {
         self.links.with(|state| {
-            let Some(line) = state.lines.get_mut(&self.id) else { return };
-            let end = &mut line.ends[self.side];
-            end.handles = end.handles.saturating_sub(1);
-            let halves = line.streams.values().any(|streaming| streaming.halves[self.side] > 0);
-            if line.ends[self.side].handles == 0 && !halves {
-                state.close(self.id, self.side, 0, "");
+            if let Some(line) = state.lines.get_mut(&self.id) {
+                let end = &mut line.ends[self.side];
+                end.handles = end.handles.saturating_sub(1);
             }
-            state.forget_line(self.id);
+            state.let_go(self.id, self.side);
         });
     }
 }
@@ -873,11 +913,12 @@ impl Line for LinkLine {
     fn accept(&self) -> BoxFuture<'_, Result<Stream, Closed>> {
         Box::pin(poll_fn(move |cx| {
             let accepted = self.links.with(|state| {
-                if let Some(closed) = over(state, self.id, self.side) {
-                    return Poll::Ready(Err(closed));
-                }
+                let closed = over(state, self.id, self.side);
                 let Some(line) = state.lines.get_mut(&self.id) else { return Poll::Ready(Err(gone())) };
                 let Some(stream) = line.ends[self.side].accepted.pop_front() else {
+                    if let Some(closed) = closed {
+                        return Poll::Ready(Err(closed));
+                    }
                     line.ends[self.side].wakers.push(cx.waker().clone());
                     return Poll::Pending;
                 };
@@ -943,7 +984,7 @@ impl Half {
             streaming.halves[self.side] = streaming.halves[self.side].saturating_sub(1);
         }
         state.forget_stream(self.line, self.stream);
-        state.forget_line(self.line);
+        state.let_go(self.line, self.side);
     }
 }
 
@@ -968,6 +1009,9 @@ impl Tx for LinkTx {
                 let Some(dir) = half.dir(state).filter(|dir| !dir.finishing) else {
                     return Poll::Ready(Err("the stream is closed".into()));
                 };
+                if dir.stopped {
+                    return Poll::Ready(Err("stopped by peer".into()));
+                }
                 if dir.bytes > WINDOW_BYTES {
                     dir.writer = Some(cx.waker().clone());
                     return Poll::Pending;
@@ -1033,14 +1077,20 @@ impl Rx for LinkRx {
 impl Drop for LinkRx {
     fn drop(&mut self) {
         self.0.links.with(|state| {
-            if let Some(dir) = self.0.dir(state) {
+            let half = &self.0;
+            let open = over(state, half.line, half.side).is_none();
+            if let Some(dir) = half.dir(state) {
                 dir.reader_gone = true;
                 let unread: usize = dir.ready.drain(..).map(|bytes| bytes.len()).sum();
                 dir.bytes = dir.bytes.saturating_sub(unread);
-                let writer = dir.writer.take();
+                let (writer, more) = (dir.writer.take(), !dir.finished);
                 state.wakers.extend(writer);
+                if open && more {
+                    let stop = What::Stop { stream: half.stream, dir: half.dir };
+                    state.send(half.line, 1 - half.side, stop);
+                }
             }
-            self.0.let_go(state);
+            half.let_go(state);
         });
     }
 }

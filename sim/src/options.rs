@@ -19,7 +19,7 @@ const CERT_LIFE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 pub enum Profile {
     /// None: only people change things.
     Calm,
-    /// A network that loses, doubles, delays and clogs.
+    /// A network that loses, doubles, delays, shuffles and clogs.
     Lossy,
     /// Cables and splits.
     Partitions,
@@ -80,6 +80,7 @@ pub struct Weights {
     pub flap: u32,
     pub storm: u32,
     pub clog: u32,
+    pub shuffle: u32,
     pub engine_away: u32,
     pub disk_full: u32,
     pub disk_slow: u32,
@@ -112,6 +113,7 @@ impl Weights {
             flap: weight(cuts, 2),
             storm: weight(lossy, 4),
             clog: weight(lossy, 2),
+            shuffle: weight(lossy, 2),
             engine_away: weight(everything, 2),
             disk_full: weight(disks, 2),
             disk_slow: weight(disks, 2),

@@ -14,9 +14,11 @@ use shoal_core::store::State;
 use tokio::time::{Instant, sleep};
 
 use crate::containers::Engine;
+use crate::disk::SimDisk;
 use crate::event::What;
+use crate::fabric::Fabric;
 use crate::faults::Fault;
-use crate::judges::{Deaths, Engines, Leaders, Sight, States, Watch, healed};
+use crate::judges::{Bounded, Deaths, Engines, Leaders, Logs, Sight, States, Watch, healed};
 use crate::people::{Around, any_manager, believed, wish};
 use crate::person::Person;
 use crate::plan::Plan;
@@ -53,6 +55,10 @@ struct Bench {
     engines: Engines,
     deaths: Deaths,
     watch: Watch,
+    logs: Logs,
+    bounded: Bounded,
+    disks: Vec<SimDisk>,
+    fabric: Fabric,
     leading: BTreeMap<usize, u64>,
     /// The managers' states as they were last seen.
     now: BTreeMap<usize, State>,
@@ -61,13 +67,18 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(pace: Pace, trace: Trace) -> Self {
+    fn new(trace: Trace, world: &World) -> Self {
+        let pace = world.options.pace;
         Self {
             leaders: Leaders::default(),
             states: States::default(),
             engines: Engines::default(),
             deaths: Deaths::new(pace),
             watch: Watch::new(pace),
+            logs: Logs::default(),
+            bounded: Bounded::default(),
+            disks: world.hosts.iter().map(|host| host.disk.clone()).collect(),
+            fabric: world.fabric.clone(),
             leading: BTreeMap::new(),
             now: BTreeMap::new(),
             found: Vec::new(),
@@ -87,7 +98,7 @@ impl Bench {
         let mut tell = |judge: &str, what: Vec<String>| {
             found.extend(what.into_iter().map(|what| format!("{judge}: {what}")));
         };
-        let mut leading = BTreeMap::new();
+        let (mut leading, mut applied_by) = (BTreeMap::new(), BTreeMap::new());
         for (host, node) in nodes.borrow().iter() {
             let Some(raft) = node.raft() else { continue };
             let leadership = raft.leadership().borrow().clone();
@@ -97,6 +108,7 @@ impl Bench {
             tell("leaders", self.leaders.look(*host, leadership.is_me.then_some(leadership.term)));
             // Most of the time nothing has changed, and a state is not for nothing.
             let applied = *raft.applied().borrow();
+            applied_by.insert(*host, applied);
             if self.now.get(host).is_none_or(|state| state.applied() != applied) {
                 self.now.insert(*host, raft.state());
             }
@@ -110,10 +122,29 @@ impl Bench {
         for (at, engine) in engines.iter().enumerate() {
             tell("engines", self.engines.look(at + 1, engine.running()));
         }
+        tell("logs", self.logs.look(&self.disks, &applied_by, nodes.borrow().keys().copied()));
         let (nodes, states) = (&nodes.borrow(), &self.now);
+        tell("bounded", self.bounded.look(nodes, states, &self.fabric, engines.len()));
         let sight = Sight { nodes, states, starting, faults, hosts: engines.len() };
         tell("watch", self.watch.look(&sight, engines));
         self.tell_leaders(leading);
+        self.tell_broken(found);
+    }
+
+    /// Once all is well: what is not looked at each time.
+    fn look_at_last(&mut self, nodes: &Nodes) {
+        let nodes = nodes.borrow();
+        let managers: Vec<_> = nodes.iter().filter_map(|(host, node)| Some((*host, node.raft()?))).collect();
+        let applied = managers.iter().map(|(host, raft)| (*host, *raft.applied().borrow())).collect();
+        let logs = self.logs.look_now(&self.disks, &applied);
+        let states = managers.iter().map(|(host, raft)| (*host, raft.state())).collect();
+        let bounded = self.bounded.look_at_last(&nodes, &states, &self.fabric, self.disks.len());
+        let logs = logs.into_iter().map(|what| format!("logs: {what}"));
+        let bounded = bounded.into_iter().map(|what| format!("bounded: {what}"));
+        self.tell_broken(logs.chain(bounded).collect());
+    }
+
+    fn tell_broken(&mut self, found: Vec<String>) {
         for what in found {
             if !self.found.contains(&what) {
                 let (judge, text) = what.split_once(": ").unwrap_or(("people", &what));
@@ -151,7 +182,7 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
     let starting = Rc::clone(&world.starting);
     let calm_since = Rc::clone(&world.calm_since);
     let engines: Vec<_> = world.hosts.iter().map(|host| host.engine.clone()).collect();
-    let mut bench = Bench::new(options.pace, trace.clone());
+    let mut bench = Bench::new(trace.clone(), &world);
     let (broken, over) = (Cell::new(false), Rc::new(Cell::new(false)));
     let keeping = actix_rt::spawn(around.clone().keep(options.seed ^ 0x6b65, Rc::clone(&over)));
     let (lived, verdict) = {
@@ -182,6 +213,9 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
     };
     let healed_after = Instant::now().saturating_duration_since(formed + options.chaos);
     let _ = keeping.await;
+    if verdict == Verdict::Kept {
+        bench.look_at_last(&nodes);
+    }
     let mut verdict = verdict;
     if !bench.found.is_empty() {
         verdict = Verdict::Broken(bench.found.clone());

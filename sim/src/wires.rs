@@ -1,4 +1,5 @@
-//! The wires between hosts, whatever travels on them: latency, loss, duplication, clogged ways, cut cables, partitions.
+//! The wires between hosts, whatever travels on them: latency, loss, duplication, clogged ways and such on which one packet
+//! overtakes another, cut cables, partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -34,6 +35,10 @@ pub(crate) struct Wires {
     blocked: BTreeSet<(IpAddr, IpAddr)>,
     /// Ways on which everything takes so much longer.
     clogged: BTreeMap<(IpAddr, IpAddr), Duration>,
+    /// Ways on which some of it takes up to so much longer, so that what was sent later comes sooner.
+    shuffled: BTreeMap<(IpAddr, IpAddr), Duration>,
+    /// Its own dice: a way that is shuffled does not shift what comes to the others.
+    shuffle: ChaCha8Rng,
     /// Addresses by side; no packet crosses sides. Empty: no partition.
     sides: BTreeMap<IpAddr, u8>,
     /// Counts up with each change of what can reach what.
@@ -50,6 +55,8 @@ impl Wires {
             unplugged: BTreeSet::new(),
             blocked: BTreeSet::new(),
             clogged: BTreeMap::new(),
+            shuffled: BTreeMap::new(),
+            shuffle: ChaCha8Rng::seed_from_u64(seed ^ 0x5fff),
             sides: BTreeMap::new(),
             version: 0,
             sent: 0,
@@ -87,6 +94,14 @@ impl Wires {
         }
     }
 
+    pub(crate) fn set_shuffled(&mut self, from: IpAddr, to: IpAddr, by: Duration) {
+        if by.is_zero() {
+            self.shuffled.remove(&(from, to));
+        } else {
+            self.shuffled.insert((from, to), by);
+        }
+    }
+
     pub(crate) fn split(&mut self, left: &BTreeSet<IpAddr>) {
         self.version += 1;
         self.sides = left.iter().map(|host| (*host, 1)).collect();
@@ -116,7 +131,16 @@ impl Wires {
     pub(crate) fn latency(&mut self, from: IpAddr, to: IpAddr) -> Duration {
         let (least, most) = self.weather.latency;
         let clogged = if self.clogged.is_empty() { None } else { self.clogged.get(&(from, to)).copied() };
-        self.rng.random_range(least..=most) + clogged.unwrap_or_default()
+        self.rng.random_range(least..=most) + clogged.unwrap_or_default() + self.held_up(from, to)
+    }
+
+    /// What a packet is held up on a way that is shuffled: every other not at all.
+    fn held_up(&mut self, from: IpAddr, to: IpAddr) -> Duration {
+        let most = if self.shuffled.is_empty() { None } else { self.shuffled.get(&(from, to)).copied() };
+        match most {
+            Some(most) if self.shuffle.random_bool(0.5) => self.shuffle.random_range(Duration::ZERO..=most),
+            _ => Duration::ZERO,
+        }
     }
 
     /// Whether the next packet is lost, and whether it arrives twice. Drawn in any case, so that a change of weather does
@@ -155,5 +179,29 @@ mod tests {
         wires.set_clogged(ip(1), ip(2), Duration::from_secs(2));
         assert!(wires.latency(ip(1), ip(2)) >= Duration::from_secs(2));
         assert!(wires.latency(ip(2), ip(1)) < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn on_a_shuffled_way_one_overtakes_another_and_none_is_lost() {
+        let mut wires = Wires::new(1);
+        let by = Duration::from_millis(500);
+        wires.set_shuffled(ip(1), ip(2), by);
+        let takes: Vec<Duration> = (0..100).map(|_| wires.latency(ip(1), ip(2))).collect();
+        let (quick, slow) = (Duration::from_millis(2), Duration::from_millis(250));
+        assert!(takes.iter().any(|time| *time <= quick) && takes.iter().any(|time| *time > slow));
+        assert!(takes.iter().all(|time| *time <= quick + by) && !wires.mishap().0);
+        assert!(wires.latency(ip(2), ip(1)) <= quick);
+        wires.set_shuffled(ip(1), ip(2), Duration::ZERO);
+        assert!((0..100).all(|_| wires.latency(ip(1), ip(2)) <= quick));
+    }
+
+    #[test]
+    fn a_shuffled_way_shifts_nothing_that_comes_later() {
+        let (mut one, mut other) = (Wires::new(1), Wires::new(1));
+        one.set_shuffled(ip(1), ip(2), Duration::from_secs(1));
+        for _ in 0..10 {
+            let _ = (one.latency(ip(1), ip(2)), other.latency(ip(1), ip(2)));
+        }
+        assert_eq!(one.latency(ip(2), ip(1)), other.latency(ip(2), ip(1)));
     }
 }

@@ -192,7 +192,12 @@ impl World {
         }
         let nodes = self.nodes.borrow();
         let newest = nodes.values().filter_map(Node::raft).max_by_key(|raft| raft.state().applied());
-        newest.is_some_and(|raft| raft.voters().len() >= VOTERS_MIN)
+        newest.is_some_and(|raft| {
+            let state = raft.state();
+            // Who shall have no seat any more is not counted on.
+            let stays = |id| state.node(id).is_some_and(|node| node.spec.role == Role::Manager);
+            raft.voters().into_keys().filter(|id| stays(*id)).count() >= VOTERS_MIN
+        })
     }
 
     fn role_of(&self, number: usize) -> Role {
@@ -224,6 +229,7 @@ impl World {
             Fault::Split(side) => self.fabric.wires(|wires| wires.split(&addresses(side))),
             Fault::Storm(storm) => self.fabric.set_weather(storm.clone()),
             Fault::Clog(side, by) => self.clog(side, *by),
+            Fault::Shuffle(side, by) => self.shuffle(side, *by),
             Fault::EngineAway(host) => self.hosts[host - 1].engine.set_away(true),
             Fault::DiskFull(host) => self.hosts[host - 1].disk.set_full(true),
             Fault::DiskSlow(host, stall) => self.hosts[host - 1].disk.set_stall(*stall),
@@ -263,6 +269,7 @@ impl World {
             | Fault::Split(_)
             | Fault::Storm(_)
             | Fault::Clog(..)
+            | Fault::Shuffle(..)
             | Fault::EngineAway(_)
             | Fault::DiskFull(_)
             | Fault::DiskSlow(..)
@@ -300,6 +307,7 @@ impl World {
             }
             Fault::OneWay(side) => self.one_way(side, false),
             Fault::Clog(side, _) => self.clog(side, Duration::ZERO),
+            Fault::Shuffle(side, _) => self.shuffle(side, Duration::ZERO),
             Fault::DiskSlow(host, _) => self.hosts[host - 1].disk.set_stall(Duration::ZERO),
             Fault::ClockJump(host, _) => self.hosts[host - 1].clock.set_ahead(0),
             Fault::ClockDrift(host, _) => self.hosts[host - 1].clock.set_drift(0),
@@ -370,6 +378,12 @@ impl World {
     fn clog(&self, from: &BTreeSet<usize>, by: Duration) {
         for (from, to) in self.ways(from) {
             self.fabric.wires(|wires| wires.set_clogged(ip(from), ip(to), by));
+        }
+    }
+
+    fn shuffle(&self, from: &BTreeSet<usize>, by: Duration) {
+        for (from, to) in self.ways(from) {
+            self.fabric.wires(|wires| wires.set_shuffled(ip(from), ip(to), by));
         }
     }
 

@@ -366,6 +366,10 @@ impl Node {
     /// Follow the role in a new certificate.
     async fn follow_role(&self, member: &Arc<Member>, role: Role) -> Result<(), ApiError> {
         let _guard = self.0.lifecycle.lock().await;
+        // While it waited for its turn another certificate may have come, and with it a seat for the log that is there.
+        if member.identity().role != role {
+            return Ok(());
+        }
         match (role, member.manager()) {
             (Role::Manager, None) => {
                 tracing::info!("promoted");

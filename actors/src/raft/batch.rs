@@ -39,6 +39,10 @@ impl Batch {
         self.0.len()
     }
 
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The proposals, or why they cannot be read: the same on each manager.
     pub(super) fn proposals(&self) -> Result<Vec<(u128, Command)>, String> {
         let Some((&VERSION, mut rest)) = self.0.split_first() else {

@@ -33,6 +33,11 @@ pub(super) fn salt_number(header: &[u8]) -> u64 {
     header.get(24..32).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
+/// The number in a file's header: a segment's own, or the newest entry of a snapshot.
+pub(super) fn file_number(header: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(header.get(56..FILE_HEADER)?.try_into().ok()?))
+}
+
 /// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -123,7 +128,7 @@ pub(super) struct Frame {
     /// Bytes in the file, header and tag included.
     pub(super) len: usize,
     pub(super) content: Vec<u8>,
-    counter: u64,
+    pub(super) counter: u64,
 }
 
 /// Read the frame at the beginning of `bytes`, if there is a valid one.
@@ -175,9 +180,7 @@ impl<'a> Scan<'a> {
             return Err(OpenError::WrongKey { file: name.to_owned() });
         }
         let file_key = key.for_file(&header[24..56]).ok_or_else(|| corrupt(24, "no key"))?;
-        let mut number = [0; 8];
-        number.copy_from_slice(&header[56..64]);
-        let number = u64::from_le_bytes(number);
+        let number = file_number(header).ok_or_else(|| corrupt(56, "no number"))?;
         Ok(Self { name, bytes, key: file_key, offset: FILE_HEADER, counter: 0, number })
     }
 

@@ -13,7 +13,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::disk::Disk;
 use super::error::KeyError;
 
-const FILE: &str = "key";
+pub(super) const FILE: &str = "key";
 
 /// 256 secret bits.
 #[derive(Clone, PartialEq, Eq)]

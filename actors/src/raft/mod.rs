@@ -46,6 +46,7 @@ mod proposer;
 mod pulse;
 mod reach;
 mod read;
+pub mod reading;
 mod recent;
 mod replay;
 mod runtime;

@@ -20,7 +20,7 @@ use super::recent::{self, Recent};
 use super::stats::Counters;
 use super::types::{LogId, SnapshotMeta};
 
-const FILE: &str = "snapshot";
+pub(super) const FILE: &str = "snapshot";
 
 /// The state as it travels and is kept.
 #[derive(Serialize, Deserialize)]

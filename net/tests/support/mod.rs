@@ -1,14 +1,16 @@
-//! Nodes with real certificates on real sockets.
+//! Nodes with real certificates, on whatever carries their connections.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::any::Any;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shoal_core::model::{ClusterId, NodeId, Role, Timestamp};
 use shoal_core::task::BoxFuture;
 use shoal_net::ca::CertificateAuthority;
 use shoal_net::identity::{Credentials, NodeKey};
+use shoal_net::line::Carrier;
 use shoal_net::task::Scope;
 use shoal_net::*;
 use shoal_wire::Kind;
@@ -17,6 +19,43 @@ pub const NOW: u64 = 1_800_000_000_000;
 pub const DAY: u64 = 24 * 3_600_000;
 pub const CLUSTER: ClusterId = ClusterId::from_u128(1);
 pub const WAIT: Duration = Duration::from_secs(3);
+
+/// What carries connections, of which the tests know nothing more.
+pub trait Ground: Send + Sync + 'static {
+    /// What carries those of an endpoint at this address, or at any.
+    fn wire(&self, at: Option<SocketAddr>) -> Wire;
+    /// The process at this address is gone with all that it held, and said nothing. Ends once another can take its place.
+    fn killed(&self, at: SocketAddr, held: Box<dyn Any>) -> BoxFuture<'_, ()>;
+    /// An address at which nobody answers.
+    fn hole(&self) -> SocketAddr;
+}
+
+/// UDP on this machine.
+#[derive(Default)]
+pub struct Udp(Mutex<Vec<UdpSocket>>);
+
+impl Ground for Udp {
+    fn wire(&self, at: Option<SocketAddr>) -> Wire {
+        let at = at.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
+        Wire::Udp { socket: bind_udp(at).unwrap(), rng_seed: None }
+    }
+
+    fn killed(&self, at: SocketAddr, held: Box<dyn Any>) -> BoxFuture<'_, ()> {
+        drop(held);
+        Box::pin(async move {
+            while UdpSocket::bind(at).is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+    }
+
+    fn hole(&self) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let at = socket.local_addr().unwrap();
+        self.0.lock().unwrap().push(socket);
+        at
+    }
+}
 
 /// Answers with what it was asked; a session echoes its frames.
 pub struct Echo;
@@ -46,13 +85,13 @@ impl Handler for Echo {
 
 pub struct World {
     pub ca: CertificateAuthority,
+    ground: Arc<dyn Ground>,
 }
 
 impl World {
-    pub fn new() -> Self {
-        Self {
-            ca: CertificateAuthority::create(CLUSTER, Timestamp(NOW), Timestamp(NOW + 9999 * DAY)).unwrap(),
-        }
+    pub fn new(ground: &Arc<dyn Ground>) -> Self {
+        let ca = CertificateAuthority::create(CLUSTER, Timestamp(NOW), Timestamp(NOW + 9999 * DAY)).unwrap();
+        Self { ca, ground: Arc::clone(ground) }
     }
 
     pub fn credentials(&self, id: u128, role: Role) -> Arc<Credentials> {
@@ -83,29 +122,40 @@ impl World {
     }
 
     pub fn node(&self, id: u128, role: Role) -> (Endpoint, Peer) {
-        endpoint(Some(self.credentials(id, role)))
+        self.endpoint(Some(self.credentials(id, role)))
     }
-}
 
-pub fn endpoint(credentials: Option<Arc<Credentials>>) -> (Endpoint, Peer) {
-    bound("127.0.0.1:0".parse().unwrap(), None, Scope::new(), credentials)
-}
+    pub fn endpoint(&self, credentials: Option<Arc<Credentials>>) -> (Endpoint, Peer) {
+        self.bound(None, None, Scope::new(), credentials)
+    }
 
-pub fn bound(
-    at: SocketAddr,
-    reset_key: Option<[u8; RESET_KEY_BYTES]>,
-    scope: Scope,
-    credentials: Option<Arc<Credentials>>,
-) -> (Endpoint, Peer) {
-    let config = EndpointConfig {
-        reset_key,
-        wire: Wire::Udp { socket: bind_udp(at).unwrap(), rng_seed: None },
-        scope,
-        clock: Arc::new(|| Timestamp(NOW)),
-    };
-    let endpoint = Endpoint::bind(config, Arc::new(Echo)).unwrap();
-    let addr: SocketAddr = endpoint.local_addr().unwrap();
-    let node_id = credentials.as_ref().map(|c| c.identity().node_id);
-    endpoint.set_credentials(credentials);
-    (endpoint, Peer { node_id, addr })
+    pub fn bound(
+        &self,
+        at: Option<SocketAddr>,
+        reset_key: Option<[u8; RESET_KEY_BYTES]>,
+        scope: Scope,
+        credentials: Option<Arc<Credentials>>,
+    ) -> (Endpoint, Peer) {
+        let endpoint = Endpoint::bind(self.config(at, reset_key, scope), Arc::new(Echo)).unwrap();
+        let addr: SocketAddr = endpoint.local_addr().unwrap();
+        let node_id = credentials.as_ref().map(|c| c.identity().node_id);
+        endpoint.set_credentials(credentials);
+        (endpoint, Peer { node_id, addr })
+    }
+
+    /// What carries a node's connections, without the node.
+    pub fn carrier(&self, scope: Scope, credentials: Option<&Arc<Credentials>>) -> Arc<dyn Carrier> {
+        let carrier = self.config(None, None, scope).carrier().unwrap();
+        carrier.set_server(credentials).unwrap();
+        carrier
+    }
+
+    fn config(
+        &self,
+        at: Option<SocketAddr>,
+        reset_key: Option<[u8; RESET_KEY_BYTES]>,
+        scope: Scope,
+    ) -> EndpointConfig {
+        EndpointConfig { reset_key, wire: self.ground.wire(at), scope, clock: Arc::new(|| Timestamp(NOW)) }
+    }
 }

@@ -59,6 +59,7 @@ fn strikes(fault: &Fault, host: usize) -> bool {
         | Fault::Flap(_)
         | Fault::Storm(_)
         | Fault::Clog(..)
+        | Fault::Shuffle(..)
         | Fault::EngineAway(_) => false,
     }
 }
@@ -67,7 +68,7 @@ fn strikes(fault: &Fault, host: usize) -> bool {
 fn parts(fault: &Fault, a: usize, b: usize) -> bool {
     match fault {
         Fault::Unplug(it) | Fault::Flap(it) => *it == a || *it == b,
-        Fault::Split(side) | Fault::OneWay(side) | Fault::Clog(side, _) => {
+        Fault::Split(side) | Fault::OneWay(side) | Fault::Clog(side, _) | Fault::Shuffle(side, _) => {
             side.contains(&a) != side.contains(&b)
         }
         Fault::Storm(_) => true,
@@ -93,6 +94,7 @@ fn is_of_the_wire(fault: &Fault) -> bool {
             | Fault::OneWay(_)
             | Fault::Storm(_)
             | Fault::Clog(..)
+            | Fault::Shuffle(..)
     )
 }
 

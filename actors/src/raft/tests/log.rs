@@ -11,9 +11,11 @@ use shoal_core::model::NodeId;
 
 use super::disks::MemDisk;
 use crate::raft::batch::Batch;
+use crate::raft::disk::Disk as _;
 use crate::raft::error::OpenError;
 use crate::raft::key::DataKey;
 use crate::raft::log_store::LogStore;
+use crate::raft::reading::{At, Record, Segment};
 use crate::raft::types::{Entry, LogId, Vote};
 
 const KEY: [u8; 32] = [9; 32];
@@ -275,4 +277,35 @@ async fn a_full_disk_is_waited_out_and_nothing_is_acknowledged_meanwhile() {
     assert_eq!(log.last().unwrap().index, 1);
     drop(log);
     assert_eq!(open(&disk).await.unwrap().try_get_log_entries(..).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_log_that_grows_is_read_from_outside_record_by_record() {
+    let disk = MemDisk::default();
+    let mut log = open(&disk).await.unwrap();
+    let name = disk.list().await.unwrap().into_iter().find(|name| Segment::is_one(name)).unwrap();
+    let mut segment = Segment::open(&name, &disk.read(&name).await.unwrap(), &DataKey::new(KEY)).unwrap();
+    let mut news = |bytes: &[u8]| std::iter::from_fn(|| segment.next(bytes)).collect::<Vec<_>>();
+    let begins = Record::Begins { node: me(), purged: None, last: None };
+    assert_eq!(news(&disk.read(&name).await.unwrap()), [begins]);
+    let (first, second, other) = (entry(1, 0, 10), entry(1, 1, 10), entry(2, 1, 20));
+    log.write_entries(vec![first.clone(), second.clone()]).await.unwrap();
+    let bytes = disk.read(&name).await.unwrap();
+    assert_eq!(news(&bytes[..bytes.len() - 1]), [], "what is cut short is not there yet");
+    let [Record::Entries(written)] = &news(&bytes)[..] else { panic!("one record") };
+    assert_eq!(
+        written.iter().map(|w| w.at).collect::<Vec<_>>(),
+        [At::from(first.log_id), At::from(second.log_id)]
+    );
+    let says = written[1].says;
+    log.truncate(second.log_id).await.unwrap();
+    log.write_entries(vec![other.clone()]).await.unwrap();
+    log.purge(first.log_id).await.unwrap();
+    let [Record::Truncated(1), Record::Entries(written), Record::Purged(upto)] =
+        &news(&disk.read(&name).await.unwrap())[..]
+    else {
+        panic!("three records");
+    };
+    assert_eq!((written[0].at, *upto), (At::from(other.log_id), At::from(first.log_id)));
+    assert_ne!(written[0].says, says);
 }

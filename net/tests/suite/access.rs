@@ -1,11 +1,8 @@
-//! The whole table of access, walked with real certificates over real sockets.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
+//! The whole table of access, walked with real certificates.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shoal_core::model::{ClusterId, NodeId, Role};
 use shoal_net::ca::ca_digest;
@@ -13,7 +10,9 @@ use shoal_net::identity::Credentials;
 use shoal_net::task::Scope;
 use shoal_net::*;
 use shoal_wire::{Kind, Protocol};
-use support::*;
+use tokio::time::Instant;
+
+use crate::support::*;
 
 /// Sends one message of this kind, as a call or as the opening of a stream.
 async fn send(endpoint: &Endpoint, to: &Peer, kind: Kind) -> Result<(), CallError> {
@@ -37,9 +36,8 @@ fn may(role: Role, kind: Kind) -> bool {
     }
 }
 
-#[tokio::test]
-async fn every_role_can_send_what_the_table_says_and_nothing_else() {
-    let world = World::new();
+pub async fn every_role_can_send_what_the_table_says_and_nothing_else(ground: Arc<dyn Ground>) {
+    let world = World::new(&ground);
     let (_manager, to) = world.node(1, Role::Manager);
     let (mut allowed, mut denied) = (0, 0);
     for role in [Role::Worker, Role::Manager] {
@@ -53,32 +51,30 @@ async fn every_role_can_send_what_the_table_says_and_nothing_else() {
     assert_eq!((allowed, denied), (4 + 11, 2 * Kind::ALL.len() - 15));
 }
 
-async fn nothing_is_allowed(who: &str, credentials: Arc<Credentials>, to: &Peer) {
-    let (caller, _) = endpoint(Some(credentials));
+async fn nothing_is_allowed(world: &World, who: &str, credentials: Arc<Credentials>, to: &Peer) {
+    let (caller, _) = world.endpoint(Some(credentials));
     for kind in Kind::ALL {
         let result = send(&caller, to, *kind).await;
         assert!(result.is_err(), "{who} could send {kind:?}");
     }
 }
 
-#[tokio::test]
-async fn certificates_that_are_not_good_open_nothing() {
-    let (world, other) = (World::new(), World::new());
+pub async fn certificates_that_are_not_good_open_nothing(ground: Arc<dyn Ground>) {
+    let (world, other) = (World::new(&ground), World::new(&ground));
     let (_manager, to) = world.node(1, Role::Manager);
-    nothing_is_allowed("another authority", other.forged(&world, 2, Role::Manager), &to).await;
+    nothing_is_allowed(&world, "another authority", other.forged(&world, 2, Role::Manager), &to).await;
     let expired = world.signed(2, Role::Manager, CLUSTER, NOW - 3 * DAY, NOW - DAY);
-    nothing_is_allowed("an expired certificate", expired, &to).await;
+    nothing_is_allowed(&world, "an expired certificate", expired, &to).await;
     let early = world.signed(2, Role::Manager, CLUSTER, NOW + DAY, NOW + 2 * DAY);
-    nothing_is_allowed("a certificate not valid yet", early, &to).await;
+    nothing_is_allowed(&world, "a certificate not valid yet", early, &to).await;
     let foreign = world.signed(2, Role::Manager, ClusterId::from_u128(9), NOW - DAY, NOW + DAY);
-    nothing_is_allowed("a certificate of another cluster", foreign, &to).await;
+    nothing_is_allowed(&world, "a certificate of another cluster", foreign, &to).await;
 }
 
-#[tokio::test]
-async fn without_a_certificate_one_can_only_ask_for_one() {
-    let world = World::new();
+pub async fn without_a_certificate_one_can_only_ask_for_one(ground: Arc<dyn Ground>) {
+    let world = World::new(&ground);
     let (_manager, to) = world.node(1, Role::Manager);
-    let (caller, _) = endpoint(None);
+    let (caller, _) = world.endpoint(None);
     let pin = ca_digest(&world.ca.to_root_ca().cert_der);
     for kind in Kind::ALL {
         let result = caller.join_call(to.addr, pin, *kind, vec![1], WAIT).await;
@@ -87,11 +83,10 @@ async fn without_a_certificate_one_can_only_ask_for_one() {
     }
 }
 
-#[tokio::test]
-async fn a_manager_with_another_root_is_not_joined() {
-    let (world, other) = (World::new(), World::new());
+pub async fn a_manager_with_another_root_is_not_joined(ground: Arc<dyn Ground>) {
+    let (world, other) = (World::new(&ground), World::new(&ground));
     let (_manager, to) = world.node(1, Role::Manager);
-    let (caller, _) = endpoint(None);
+    let (caller, _) = world.endpoint(None);
     let pin = ca_digest(&other.ca.to_root_ca().cert_der);
     let result = caller.join_call(to.addr, pin, Kind::Join, vec![1], WAIT).await;
     assert!(matches!(result, Err(CallError::Unreachable(_))), "{result:?}");
@@ -103,9 +98,8 @@ async fn a_manager_with_another_root_is_not_joined() {
     );
 }
 
-#[tokio::test]
-async fn a_node_is_only_who_its_certificate_says() {
-    let world = World::new();
+pub async fn a_node_is_only_who_its_certificate_says(ground: Arc<dyn Ground>) {
+    let world = World::new(&ground);
     let (_manager, to) = world.node(1, Role::Manager);
     let (caller, _) = world.node(2, Role::Manager);
     let wrong = Peer { node_id: Some(NodeId::from_u128(3)), ..to };
@@ -114,9 +108,8 @@ async fn a_node_is_only_who_its_certificate_says() {
     send(&caller, &any_manager, Kind::RaftVote).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_removed_node_is_cut_off_at_once_and_refused() {
-    let world = World::new();
+pub async fn a_removed_node_is_cut_off_at_once_and_refused(ground: Arc<dyn Ground>) {
+    let world = World::new(&ground);
     let (manager, to) = world.node(1, Role::Manager);
     let (caller, _) = world.node(2, Role::Worker);
     let (_tx, mut rx) = caller.open(&to, Kind::Session, vec![], WAIT).await.unwrap();
@@ -140,9 +133,8 @@ async fn a_removed_node_is_cut_off_at_once_and_refused() {
     assert!(manager.call(&worker, Kind::Renew, vec![], WAIT).await.is_err());
 }
 
-#[tokio::test]
-async fn renewing_drops_no_stream() {
-    let world = World::new();
+pub async fn renewing_drops_no_stream(ground: Arc<dyn Ground>) {
+    let world = World::new(&ground);
     let (manager, to) = world.node(1, Role::Manager);
     let (caller, _) = world.node(2, Role::Worker);
     let (mut tx, mut rx) = caller.open(&to, Kind::Session, vec![], WAIT).await.unwrap();
@@ -153,24 +145,18 @@ async fn renewing_drops_no_stream() {
     send(&caller, &to, Kind::Session).await.unwrap();
 }
 
-#[tokio::test]
-async fn peers_notice_a_node_that_was_killed_and_started_again() {
-    let world = World::new();
+pub async fn peers_notice_a_node_that_was_killed_and_started_again(ground: Arc<dyn Ground>) {
+    let world = World::new(&ground);
     let key = Some([7; RESET_KEY_BYTES]);
     let credentials = || Some(world.credentials(1, Role::Manager));
     let scope = Scope::new();
-    let (manager, to) = bound("127.0.0.1:0".parse().unwrap(), key, scope.clone(), credentials());
+    let (manager, to) = world.bound(None, key, scope.clone(), credentials());
     let (caller, _) = world.node(2, Role::Manager);
     send(&caller, &to, Kind::RaftVote).await.unwrap();
     // Nothing is said to anybody.
     scope.abort();
-    drop(manager);
-    let (_again, _) = loop {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        if std::net::UdpSocket::bind(to.addr).is_ok() {
-            break bound(to.addr, key, Scope::new(), credentials());
-        }
-    };
+    ground.killed(to.addr, Box::new(manager)).await;
+    let (_again, _) = world.bound(Some(to.addr), key, Scope::new(), credentials());
     // Well before the connection has idled out a call gets through.
     let began = Instant::now();
     while send(&caller, &to, Kind::RaftVote).await.is_err() {
@@ -178,9 +164,8 @@ async fn peers_notice_a_node_that_was_killed_and_started_again() {
     }
 }
 
-#[tokio::test]
-async fn a_promoted_node_speaks_with_its_new_role() {
-    let world = World::new();
+pub async fn a_promoted_node_speaks_with_its_new_role(ground: Arc<dyn Ground>) {
+    let world = World::new(&ground);
     let (_manager, to) = world.node(1, Role::Manager);
     let (caller, _) = world.node(2, Role::Worker);
     assert!(send(&caller, &to, Kind::RaftVote).await.is_err());
@@ -188,9 +173,8 @@ async fn a_promoted_node_speaks_with_its_new_role() {
     send(&caller, &to, Kind::RaftVote).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_node_that_left_is_heard_no_more() {
-    let world = World::new();
+pub async fn a_node_that_left_is_heard_no_more(ground: Arc<dyn Ground>) {
+    let world = World::new(&ground);
     let (_manager, to) = world.node(1, Role::Manager);
     let (caller, _) = world.node(2, Role::Worker);
     send(&caller, &to, Kind::Session).await.unwrap();
@@ -198,12 +182,10 @@ async fn a_node_that_left_is_heard_no_more() {
     assert!(send(&caller, &to, Kind::Session).await.is_err());
 }
 
-#[tokio::test]
-async fn calls_to_nobody_end_in_time() {
-    let world = World::new();
+pub async fn calls_to_nobody_end_in_time(ground: Arc<dyn Ground>) {
+    let world = World::new(&ground);
     let (caller, _) = world.node(2, Role::Manager);
-    let hole = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let to = Peer { node_id: Some(NodeId::from_u128(1)), addr: hole.local_addr().unwrap() };
+    let to = Peer { node_id: Some(NodeId::from_u128(1)), addr: ground.hole() };
     for timeout in [Duration::from_millis(100), Duration::from_millis(300)] {
         let began = Instant::now();
         let result = caller.call(&to, Kind::RaftVote, vec![], timeout).await;
@@ -212,9 +194,8 @@ async fn calls_to_nobody_end_in_time() {
     }
 }
 
-#[tokio::test]
-async fn large_messages_pass_and_larger_are_refused_by_name() {
-    let world = World::new();
+pub async fn large_messages_pass_and_larger_are_refused_by_name(ground: Arc<dyn Ground>) {
+    let world = World::new(&ground);
     let (_manager, to) = world.node(1, Role::Manager);
     let (caller, _) = world.node(2, Role::Manager);
     let body = vec![9; 4 << 20];
@@ -223,9 +204,8 @@ async fn large_messages_pass_and_larger_are_refused_by_name() {
     assert!(matches!(&result, Err(CallError::Refused(why)) if why.contains("bytes")), "{result:?}");
 }
 
-#[tokio::test]
-async fn no_connection_is_ever_resumed() {
-    let world = World::new();
+pub async fn no_connection_is_ever_resumed(ground: Arc<dyn Ground>) {
+    let world = World::new(&ground);
     let (manager, to) = world.node(1, Role::Manager);
     let (caller, _) = world.node(2, Role::Worker);
     send(&caller, &to, Kind::Session).await.unwrap();
