@@ -59,14 +59,15 @@ bugs! {
     LeadsWithoutMajority = "leads-without-majority",
     /// A new leader decides before it has applied what earlier leaders committed.
     LeadsBeforeCaughtUp = "leads-before-caught-up",
-    /// Whoever was deposed goes on deciding: nobody tells its scheduler and orchestrator (Kubernetes without leases).
+    /// Whoever was deposed goes on deciding: nobody tells its scheduler and orchestrator, whose commands name no term
+    /// (Kubernetes without leases).
     DeposedGoesOn = "deposed-goes-on",
     /// A manager loses its seat though the others who can be reached are no majority (Swarm).
     DemotionLosesQuorum = "demotion-loses-quorum",
     /// Of entries that are applied together only the last one's events are told: an assignment is never sent.
     EventsDropped = "events-dropped",
     // The replicated state.
-    /// The term of a command is not compared with that of its entry: a deposed leader's decisions are taken.
+    /// The term of a command means nothing: a deposed leader's decisions are passed on, and taken.
     StaleTermTaken = "stale-term-taken",
     /// What is observed moves the version of what is asked for: users' updates are refused (Swarm's "out of sequence").
     StatusMovesVersion = "status-moves-version",
@@ -127,7 +128,7 @@ bugs! {
     WishNotSent = "wish-not-sent",
     /// The node is never told that a task is not its own any more.
     RemovalNotSent = "removal-not-sent",
-    /// Reports are acknowledged before they are committed, and lost with their leader (Swarm).
+    /// Reports are acknowledged before they are committed, and lost with their leader: nobody compares later (Swarm).
     ReportAckedEarly = "report-acked-early",
     /// Changes that come while a commit is under way are not looked at.
     ChangesMissedWhileBusy = "changes-missed-while-busy",

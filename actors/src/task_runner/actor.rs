@@ -120,7 +120,7 @@ impl TaskRunner {
             entry.local.container = Container::Unknown;
             entry.local.status = theirs;
             self.track(Some(ours), self.tasks.get(&id).map(|e| e.local.status.state));
-        } else if complete && theirs.state < ours {
+        } else if complete && theirs.state < ours && !is_put_back(Bug::ReportAckedEarly) {
             let status = entry.local.status.clone();
             self.shared.outbox.put(id, status);
         }
