@@ -28,8 +28,9 @@ struct Inner {
     epoch: u64,
     full: bool,
     sync: (Duration, Duration),
-    /// What each durable write takes longer.
+    /// What each durable write takes longer, or at most longer if they differ.
     stall: Duration,
+    uneven: bool,
     rng: ChaCha8Rng,
 }
 
@@ -67,6 +68,7 @@ impl SimDisk {
             full: false,
             sync,
             stall: Duration::ZERO,
+            uneven: false,
             rng: ChaCha8Rng::seed_from_u64(seed),
         };
         Self(Arc::new(Mutex::new(inner)))
@@ -112,7 +114,14 @@ impl SimDisk {
 
     /// From now on each durable write takes so much longer.
     pub fn set_stall(&self, stall: Duration) {
-        self.lock().stall = stall;
+        let mut inner = self.lock();
+        (inner.stall, inner.uneven) = (stall, false);
+    }
+
+    /// From now on each durable write takes up to so much longer.
+    pub fn set_uneven(&self, most: Duration) {
+        let mut inner = self.lock();
+        (inner.stall, inner.uneven) = (most, true);
     }
 
     /// The machine goes down: of each write under way nothing, a part or all arrived.
@@ -155,7 +164,8 @@ impl SimDisk {
 
     fn sync_time(inner: &mut Inner) -> Duration {
         let (least, most) = inner.sync;
-        inner.rng.random_range(least..=most) + inner.stall
+        let took = inner.rng.random_range(least..=most);
+        took + if inner.uneven { inner.rng.random_range(Duration::ZERO..=inner.stall) } else { inner.stall }
     }
 }
 

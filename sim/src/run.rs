@@ -101,6 +101,11 @@ impl Bench {
             }
             let Some(state) = self.now.get(host) else { continue };
             if self.states.is_new(*host, state) {
+                // Both are of the same moment only while nothing was applied since.
+                if *raft.applied().borrow() == state.applied() {
+                    let remembered = raft.remembered();
+                    tell("states", self.states.remembers(*host, state.applied(), remembered));
+                }
                 tell("states", self.states.look(*host, state));
                 tell("deaths", self.deaths.look(state, calm));
             }
@@ -238,7 +243,8 @@ fn all_active(world: &World) -> bool {
 
 /// Wait until all is well, and see whether every promise was kept.
 async fn heal(person: &Person, world: &World, broken: &Cell<bool>) -> Verdict {
-    let give_up = Instant::now() + world.options.heal;
+    let mut give_up = Instant::now() + world.options.heal;
+    let mut outlives = world.options.outlives;
     let mut active = false;
     let mut ails = "the nodes are not active".to_owned();
     while Instant::now() < give_up && !broken.get() {
@@ -251,6 +257,14 @@ async fn heal(person: &Person, world: &World, broken: &Cell<bool>) -> Verdict {
             }
         } else {
             match healed(&world.hosts) {
+                None if outlives => {
+                    outlives = false;
+                    let until = Instant::now() + world.options.cert_life;
+                    while Instant::now() < until && !broken.get() {
+                        sleep(LOOK_HEALED_EVERY).await;
+                    }
+                    give_up = Instant::now() + world.options.heal;
+                }
                 None => {
                     let raft = world.hosts.iter().find_map(|host| Node::raft(host.node()?));
                     let lies = raft.map(|raft| {
