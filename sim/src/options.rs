@@ -160,7 +160,8 @@ pub struct Options {
     /// For how long a certificate is good. Longer than any disaster of this run, so that no node misses its renewal;
     /// short ones are not drawn together with clocks that jump about as far.
     pub cert_life: Duration,
-    /// Whether the cluster, once it is well, is watched until each certificate that it began with has ended.
+    /// Whether the cluster, once it is well, is watched until each certificate that it began with has ended, and restarted
+    /// then.
     #[serde(default)]
     pub outlives: bool,
     /// Entries between two snapshots of consensus, and those kept behind one.

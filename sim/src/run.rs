@@ -165,7 +165,7 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
                 wish(plan, &around, formed, &broken)
             );
             let verdict = match &lived {
-                Ok(()) => heal(&person, &world, &broken).await,
+                Ok(()) => heal(&person, &mut world, &broken).await,
                 Err(_) => Verdict::Kept,
             };
             over.set(true);
@@ -242,7 +242,7 @@ fn all_active(world: &World) -> bool {
 }
 
 /// Wait until all is well, and see whether every promise was kept.
-async fn heal(person: &Person, world: &World, broken: &Cell<bool>) -> Verdict {
+async fn heal(person: &Person, world: &mut World, broken: &Cell<bool>) -> Verdict {
     let mut give_up = Instant::now() + world.options.heal;
     let mut outlives = world.options.outlives;
     let mut active = false;
@@ -262,6 +262,9 @@ async fn heal(person: &Person, world: &World, broken: &Cell<bool>) -> Verdict {
                     let until = Instant::now() + world.options.cert_life;
                     while Instant::now() < until && !broken.get() {
                         sleep(LOOK_HEALED_EVERY).await;
+                    }
+                    if let Err(error) = world.restart_all().await {
+                        return Verdict::Sick(format!("{error:#}"));
                     }
                     give_up = Instant::now() + world.options.heal;
                 }

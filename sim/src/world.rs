@@ -282,15 +282,31 @@ impl World {
             | Fault::Brownout(..)
             | Fault::Sever(..)
             | Fault::ClockJump(..) => self.impose(fault),
-            Fault::Rolling => {
-                for number in 1..=self.options.hosts {
-                    self.stop(number).await?;
-                    self.start_if_it_can(number).await?;
-                    sleep(ROLLING_EVERY).await;
-                }
-            }
+            Fault::Rolling => self.roll().await?,
         }
         Ok(())
+    }
+
+    async fn roll(&mut self) -> anyhow::Result<()> {
+        for number in 1..=self.options.hosts {
+            self.stop(number).await?;
+            self.start_if_it_can(number).await?;
+            sleep(ROLLING_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Restart all, one after the other, once the disasters are over: no connection of before is left.
+    ///
+    /// # Errors
+    /// If a node does not start or stop as it must.
+    pub async fn restart_all(&mut self) -> anyhow::Result<()> {
+        self.calm_since.set(None);
+        self.faults.borrow_mut().push(Fault::Rolling);
+        let rolled = self.roll().await;
+        self.forget(&Fault::Rolling);
+        self.calm_since.set(Some(Instant::now()));
+        rolled
     }
 
     async fn mend(&mut self, fault: &Fault) -> anyhow::Result<()> {
