@@ -155,7 +155,8 @@ impl<D: Decider> LeaderActor<D> {
     /// Whatever this reign still does ends with it.
     fn abdicate(&mut self, ctx: &mut Context<Self>) {
         let Some(old) = self.leading.take() else { return };
-        for handle in [old.timer, old.proposing].into_iter().flatten() {
+        let proposing = old.proposing.filter(|_| !is_put_back(Bug::StaleTermTaken));
+        for handle in [old.timer, proposing].into_iter().flatten() {
             ctx.cancel_future(handle);
         }
     }

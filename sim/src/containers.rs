@@ -130,9 +130,7 @@ impl Engine {
             if !inner.containers.contains_key(&id) {
                 inner.numbers += 1;
                 let number = inner.numbers;
-                inner
-                    .containers
-                    .insert(id, Container { state: watch::channel(RunState::Created).0, number });
+                inner.containers.insert(id, Container { state: watch::channel(RunState::Created).0, number });
             }
         }
         self.step(id, "prepared");
@@ -225,7 +223,8 @@ impl Controller for Engine {
                 }
                 let _ = tell.send(engine.make(id, wipes));
             });
-            told.await.unwrap_or_else(|_| Err(ControllerError::Unavailable("simulated engine is gone".into())))
+            told.await
+                .unwrap_or_else(|_| Err(ControllerError::Unavailable("simulated engine is gone".into())))
         })
     }
 

@@ -225,7 +225,8 @@ impl Disk for SimDisk {
                 if inner.full {
                     return Err(io::ErrorKind::StorageFull.into());
                 }
-                (inner.epoch, Self::sync_time(&mut inner))
+                // The file's, and its folder's.
+                (inner.epoch, Self::sync_time(&mut inner) + Self::sync_time(&mut inner))
             };
             tokio::time::sleep(takes).await;
             let mut inner = disk.lock();

@@ -116,14 +116,14 @@ impl Weights {
             disk_full: weight(disks, 2),
             disk_slow: weight(disks, 2),
             rot: weight(disks, 1),
-            clock_jump: weight(everything, 4),
+            clock_jump: weight(everything, 6),
             clock_drift: weight(everything, 1),
             rolling: weight(churn, 1),
             wipe: weight(churn, 2),
             leave: weight(churn, 2),
             sever: weight(cuts, 3),
             forget: weight(disks, 3),
-            brownout: weight(disks, 3),
+            brownout: weight(disks, 4),
             shorthanded: weight(churn, 2),
         }
     }
@@ -213,7 +213,7 @@ impl Options {
                 Duration::from_secs(90 * 24 * 3600)
             },
             snapshots: if rng.random_bool(0.5) {
-                (rng.random_range(20..200), rng.random_range(0..20))
+                (rng.random_range(5..100), rng.random_range(0..20))
             } else {
                 (10_000, 500)
             },

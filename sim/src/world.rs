@@ -435,7 +435,9 @@ impl World {
             let managers = state.nodes().filter(|node| node.spec.role == Role::Manager).count();
             let name = format!("h{host}");
             let found = state.nodes().find(|node| node.hostname() == name && node.spec.role != role);
-            let Some(node) = found.filter(|_| role == Role::Manager || managers >= VOTERS_MIN) else { return };
+            let Some(node) = found.filter(|_| role == Role::Manager || managers >= VOTERS_MIN) else {
+                return;
+            };
             let expects = vec![Expect::SpecVersion(ObjectId::Node(node.id), node.meta.spec_version)];
             let writes = vec![Write::NodeSpec(node.id, NodeSpec { role, ..node.spec.clone() })];
             let command = Command { at: clock()(), expects, writes, ..Command::default() };

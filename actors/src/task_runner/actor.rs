@@ -77,9 +77,6 @@ impl TaskRunner {
 
     /// Take up the tasks of the records, and tell anew how each fares: nobody knows what was acknowledged.
     fn restore(&mut self, stored: Vec<StoredTask>, ctx: &mut Context<Self>) {
-        if is_put_back(Bug::RecordsNotRead) {
-            return;
-        }
         let ids: Vec<TaskId> = stored.iter().map(|stored| stored.task.id).collect();
         for StoredTask { task, status } in stored {
             self.shared.outbox.put(task.id, status.clone());

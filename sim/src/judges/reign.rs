@@ -61,11 +61,13 @@ impl Reign {
         let applied = managers.values().map(|(_, applied, _)| *applied).max().unwrap_or_default();
         self.applied = self.applied.max(applied);
         let (newest, least) = self.newest;
-        let behind = managers.iter().filter(|(_, (term, applied, leads))| {
-            *leads && *term == newest && *applied < least
-        });
+        let behind = managers
+            .iter()
+            .filter(|(_, (term, applied, leads))| *leads && *term == newest && *applied < least);
         let words = |(host, (_, applied, _)): (&usize, &(u64, u64, bool))| {
-            format!("h{host} leads in term {newest} with index {applied}, and {least} was applied before that term")
+            format!(
+                "h{host} leads in term {newest} with index {applied}, and {least} was applied before that term"
+            )
         };
         behind.map(words).collect()
     }

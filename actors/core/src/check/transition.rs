@@ -85,7 +85,9 @@ fn asked_for(state: &State, id: ServiceId) -> Option<u64> {
 /// for.
 fn above_count(before: &State, after: &State, found: &mut Vec<Violation>) {
     for service in after.services() {
-        let Some(replicas) = asked_for(after, service.id).max(asked_for(before, service.id)) else { continue };
+        let Some(replicas) = asked_for(after, service.id).max(asked_for(before, service.id)) else {
+            continue;
+        };
         let slots = held_slots(after, service.id).len();
         if slots as u64 > replicas && slots > held_slots(before, service.id).len() {
             found.push(Violation::AboveCount { service: service.id, slots, wanted: replicas });
