@@ -86,8 +86,8 @@ mod tests {
     #[test]
     fn one_that_cannot_be_taken_now_does_not_hold_up_another() {
         let state = state(&[(1, Role::Worker), (2, Role::Manager)]);
-        let vacated = |voters: &[u128]| {
-            let actions = decide(&state, &super::tests::voters(voters)).into_iter();
+        let vacated = |ids: &[u128]| {
+            let actions = decide(&state, &voters(ids)).into_iter();
             actions.filter(|action| matches!(action, SeatAction::Vacate(_))).count()
         };
         assert_eq!((vacated(&[1, 2, 9]), vacated(&[1, 9]), vacated(&[1])), (2, 1, 0));
