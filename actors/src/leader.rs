@@ -155,7 +155,8 @@ impl<D: Decider> LeaderActor<D> {
     /// Whatever this reign still does ends with it.
     fn abdicate(&mut self, ctx: &mut Context<Self>) {
         let Some(old) = self.leading.take() else { return };
-        for handle in [old.timer, old.proposing].into_iter().flatten() {
+        let proposing = old.proposing.filter(|_| !is_put_back(Bug::StaleTermTaken));
+        for handle in [old.timer, proposing].into_iter().flatten() {
             ctx.cancel_future(handle);
         }
     }
@@ -166,7 +167,8 @@ impl<D: Decider> LeaderActor<D> {
 fn commands(steps: Vec<Step>, term: u64, at: Timestamp) -> VecDeque<Command> {
     let mut commands: VecDeque<Command> = VecDeque::new();
     let mut open: Option<Command> = None;
-    let fresh = || Command { term: Some(term), at, ..Command::default() };
+    let term = (!is_put_back(Bug::DeposedGoesOn)).then_some(term);
+    let fresh = || Command { term, at, ..Command::default() };
     for step in steps {
         if step.expects.is_empty() {
             let command = open.get_or_insert_with(fresh);

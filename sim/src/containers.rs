@@ -12,7 +12,7 @@ use shoal_core::model::{ContainerStatus, EngineInfo, NodeDescription, Platform, 
 use shoal_core::task::{
     BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, Progress, RunState,
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::event::What;
 use crate::trace::Trace;
@@ -42,6 +42,8 @@ struct Inner {
     mishaps: Mishaps,
     numbers: u64,
     away: bool,
+    /// How often the machine was lost.
+    wipes: u64,
 }
 
 /// One host's simulated engine. Cheap to clone.
@@ -62,6 +64,7 @@ impl Engine {
             mishaps: Mishaps::default(),
             numbers: 0,
             away: false,
+            wipes: 0,
         };
         Self { host, inner: Arc::new(Mutex::new(inner)), trace }
     }
@@ -96,7 +99,9 @@ impl Engine {
 
     /// The machine is lost, and all containers with it.
     pub fn wipe(&self) {
-        self.lock().containers.clear();
+        let mut inner = self.lock();
+        inner.containers.clear();
+        inner.wipes += 1;
     }
 
     fn step(&self, task: TaskId, step: &str) {
@@ -110,6 +115,26 @@ impl Engine {
         } else {
             Ok(())
         }
+    }
+
+    /// Make a container, unless the machine was lost since.
+    fn make(&self, id: TaskId, wipes: u64) -> Result<ContainerStatus, ControllerError> {
+        if self.happens(|mishaps| mishaps.prepare_fails) {
+            return Err(ControllerError::Task("simulated: no such image".into()));
+        }
+        {
+            let mut inner = self.lock();
+            if inner.wipes != wipes {
+                return Err(ControllerError::Unavailable("simulated machine is lost".into()));
+            }
+            if !inner.containers.contains_key(&id) {
+                inner.numbers += 1;
+                let number = inner.numbers;
+                inner.containers.insert(id, Container { state: watch::channel(RunState::Created).0, number });
+            }
+        }
+        self.step(id, "prepared");
+        self.status(id)
     }
 
     fn pause(&self, least_ms: u64, most_ms: u64) -> tokio::time::Sleep {
@@ -188,22 +213,18 @@ impl Controller for Engine {
     ) -> BoxFuture<'a, Result<ContainerStatus, ControllerError>> {
         Box::pin(async move {
             self.answer()?;
-            self.pause(5, 50).await;
-            if self.happens(|mishaps| mishaps.prepare_fails) {
-                return Err(ControllerError::Task("simulated: no such image".into()));
-            }
-            {
-                let mut inner = self.lock();
-                if !inner.containers.contains_key(&task.id) {
-                    inner.numbers += 1;
-                    let number = inner.numbers;
-                    inner
-                        .containers
-                        .insert(task.id, Container { state: watch::channel(RunState::Created).0, number });
+            // An engine goes on with what it was asked for, also when nobody waits for it any more.
+            let (tell, told) = oneshot::channel();
+            let (engine, id, wipes) = (self.clone(), task.id, self.lock().wipes);
+            tokio::spawn(async move {
+                engine.pause(5, 50).await;
+                if engine.happens(|mishaps| mishaps.slow_starts) {
+                    engine.pause(200, 5_000).await;
                 }
-            }
-            self.step(task.id, "prepared");
-            self.status(task.id)
+                let _ = tell.send(engine.make(id, wipes));
+            });
+            told.await
+                .unwrap_or_else(|_| Err(ControllerError::Unavailable("simulated engine is gone".into())))
         })
     }
 

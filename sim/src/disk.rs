@@ -35,8 +35,9 @@ struct Inner {
     epoch: u64,
     full: bool,
     sync: (Duration, Duration),
-    /// What each durable write takes longer.
+    /// What each durable write takes longer, or at most longer if they differ.
     stall: Duration,
+    uneven: bool,
     rng: ChaCha8Rng,
 }
 
@@ -77,6 +78,7 @@ impl SimDisk {
             full: false,
             sync,
             stall: Duration::ZERO,
+            uneven: false,
             rng: ChaCha8Rng::seed_from_u64(seed),
         };
         Self(Arc::new(Mutex::new(inner)))
@@ -134,7 +136,14 @@ impl SimDisk {
 
     /// From now on each durable write takes so much longer.
     pub fn set_stall(&self, stall: Duration) {
-        self.lock().stall = stall;
+        let mut inner = self.lock();
+        (inner.stall, inner.uneven) = (stall, false);
+    }
+
+    /// From now on each durable write takes up to so much longer.
+    pub fn set_uneven(&self, most: Duration) {
+        let mut inner = self.lock();
+        (inner.stall, inner.uneven) = (most, true);
     }
 
     /// The machine goes down: of each write under way nothing, a part or all arrived.
@@ -182,7 +191,8 @@ impl SimDisk {
 
     fn sync_time(inner: &mut Inner) -> Duration {
         let (least, most) = inner.sync;
-        inner.rng.random_range(least..=most) + inner.stall
+        let took = inner.rng.random_range(least..=most);
+        took + if inner.uneven { inner.rng.random_range(Duration::ZERO..=inner.stall) } else { inner.stall }
     }
 }
 
@@ -242,7 +252,8 @@ impl Disk for SimDisk {
                 if inner.full {
                     return Err(io::ErrorKind::StorageFull.into());
                 }
-                (inner.epoch, Self::sync_time(&mut inner))
+                // The file's, and its folder's.
+                (inner.epoch, Self::sync_time(&mut inner) + Self::sync_time(&mut inner))
             };
             tokio::time::sleep(takes).await;
             let mut inner = disk.lock();

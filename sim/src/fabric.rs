@@ -44,7 +44,7 @@ impl Fabric {
         match depth {
             Depth::Full => Self::Full(Network::new(seed, trace), pace),
             Depth::Fast => {
-                let links = Links::new(seed, trace);
+                let links = Links::new(seed, pace, trace);
                 Self::Fast(links.clone(), Members::new(seed ^ 1, pace, links))
             }
         }
@@ -118,7 +118,7 @@ impl Fabric {
     #[must_use]
     pub fn lines(&self) -> usize {
         match self {
-            Self::Full(_) => 0,
+            Self::Full(..) => 0,
             Self::Fast(links, _) => links.lines(),
         }
     }

@@ -57,6 +57,14 @@ pub enum Fault {
     Wipe(usize),
     /// The node leaves the cluster, and joins again.
     Leave(usize),
+    /// The two hear all others, but not each other.
+    Sever(usize, usize),
+    /// The process is gone, and what its node had written down of its tasks; the containers run on.
+    Forget(usize),
+    /// The host's disk takes up to so much longer for each write, and then the power fails.
+    Brownout(usize, Duration),
+    /// The first are gone, so that hardly a majority of the managers is left; meanwhile somebody demotes the second.
+    Shorthanded(BTreeSet<usize>, usize),
 }
 
 impl Fault {
@@ -77,7 +85,11 @@ impl Fault {
             | Self::ClockJump(host, _)
             | Self::ClockDrift(host, _)
             | Self::Wipe(host)
-            | Self::Leave(host) => vec![*host],
+            | Self::Leave(host)
+            | Self::Forget(host)
+            | Self::Brownout(host, _) => vec![*host],
+            Self::Sever(one, other) => vec![*one, *other],
+            Self::Shorthanded(gone, demoted) => gone.iter().chain([demoted]).copied().collect(),
             Self::Split(hosts)
             | Self::OneWay(hosts)
             | Self::Clog(hosts, _)
@@ -109,6 +121,10 @@ const CLOCK_JUMP_MS_MAX: i64 = 300_000;
 const CLOCK_DRIFT_MS_MAX: i64 = 100;
 /// No disaster lasts longer, at any pace: a successor waits for its predecessor but a minute, and then both may run.
 const LASTS_MAX: Duration = Duration::from_secs(45);
+/// So long after others are gone somebody demotes a manager.
+pub const DEMOTE_AFTER: Duration = Duration::from_secs(5);
+/// For so long at least they are gone.
+const SHORTHANDED_MIN: Duration = Duration::from_secs(10);
 const STALL_MS_MAX: u64 = 2_000;
 const CLOG_MS_MAX: u64 = 3_000;
 const SHUFFLE_MS_MAX: u64 = 400;
@@ -142,7 +158,7 @@ impl Faults {
     /// The time until the next disaster, and how long it lasts. `None`: nothing breaks in this run.
     fn draw(&mut self) -> Option<(Duration, Fault, Duration)> {
         let weights = self.options.weights;
-        let kinds: [(u32, Make); 21] = [
+        let kinds: [(u32, Make); 25] = [
             (weights.kill, |_, host| Fault::Kill(host)),
             (weights.blackout, |faults, _| Fault::Blackout(faults.most())),
             (weights.stop, |_, host| Fault::Stop(host)),
@@ -176,6 +192,12 @@ impl Faults {
             (weights.rolling, |_, _| Fault::Rolling),
             (weights.wipe, |_, host| Fault::Wipe(host)),
             (weights.leave, |_, host| Fault::Leave(host)),
+            (weights.sever, |faults, host| Fault::Sever(host, faults.other(host))),
+            (weights.forget, |_, host| Fault::Forget(host)),
+            (weights.brownout, |faults, host| {
+                Fault::Brownout(host, Duration::from_millis(faults.rng.random_range(500..STALL_MS_MAX)))
+            }),
+            (weights.shorthanded, |faults, _| faults.shorthanded()),
         ];
         let total: u32 = kinds.iter().map(|(weight, _)| weight).sum();
         if self.options.fault_every.is_zero() || total == 0 {
@@ -198,7 +220,26 @@ impl Faults {
         });
         let (_, make) = drawn?;
         let fault = make(self, host);
-        Some((after, fault, lasts))
+        let least = if matches!(fault, Fault::Shorthanded(..)) {
+            self.options.pace.of(SHORTHANDED_MIN)
+        } else {
+            Duration::ZERO
+        };
+        Some((after, fault, lasts.max(least)))
+    }
+
+    /// Another host than this one.
+    fn other(&mut self, host: usize) -> usize {
+        let other = self.rng.random_range(1..self.options.hosts);
+        if other < host { other } else { other + 1 }
+    }
+
+    /// As many managers as can be spared, and one of the others.
+    fn shorthanded(&mut self) -> Fault {
+        let mut managers: Vec<usize> = (1..=self.options.managers).collect();
+        managers.shuffle(&mut self.rng);
+        let spared = managers.split_off((self.options.managers - 1) / 2);
+        Fault::Shorthanded(managers.into_iter().collect(), spared[0])
     }
 
     fn side(&mut self) -> BTreeSet<usize> {

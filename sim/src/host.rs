@@ -233,6 +233,12 @@ impl Host {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 
+    /// What the node had written down of its tasks is lost: nothing of it may be running.
+    pub fn forget_tasks(&mut self) {
+        self.trace.note(Some(self.number), "loses its records of its tasks");
+        self.tasks = MemoryTaskStore::default();
+    }
+
     /// The machine has no time for the node, or has time again.
     pub fn hold(&self, held: bool) {
         if let Some(life) = &self.life {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shoal_actors::clock::Clock;
+use shoal_core::pace::Pace;
 use shoal_core::task::BoxFuture;
 use shoal_net::CallError;
 use shoal_net::identity::Credentials;
@@ -548,7 +549,7 @@ fn again_after(tries: u32) -> Duration {
 impl Links {
     /// Links that follow from the seed. Must be made inside the runtime.
     #[must_use]
-    pub fn new(seed: u64, trace: Trace) -> Self {
+    pub fn new(seed: u64, pace: Pace, trace: Trace) -> Self {
         let state = State {
             wires: Wires::new(seed),
             flying: Flights::new(),
@@ -561,7 +562,7 @@ impl Links {
         };
         let links = Self { state: Arc::new(Mutex::new(state)), news: Arc::default() };
         tokio::spawn(pump(links.clone()));
-        tokio::spawn(sweep(links.clone()));
+        tokio::spawn(sweep(links.clone(), pace.of(SWEEP_EVERY).min(IDLE_TIMEOUT / 2)));
         links
     }
 
@@ -633,9 +634,9 @@ async fn pump(links: Links) {
     flight::pump(&links.news, || links.with(State::deliver)).await;
 }
 
-async fn sweep(links: Links) {
+async fn sweep(links: Links, every: Duration) {
     loop {
-        tokio::time::sleep(SWEEP_EVERY).await;
+        tokio::time::sleep(every).await;
         links.with(State::sweep);
     }
 }

@@ -309,7 +309,7 @@ mod tests {
     }
 
     fn world() -> World {
-        let links = Links::new(1, Trace::new(false));
+        let links = Links::new(1, Pace::USUAL, Trace::new(false));
         World { members: Members::new(2, Pace::USUAL, links.clone()), links }
     }
 

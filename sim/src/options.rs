@@ -90,6 +90,10 @@ pub struct Weights {
     pub rolling: u32,
     pub wipe: u32,
     pub leave: u32,
+    pub sever: u32,
+    pub forget: u32,
+    pub brownout: u32,
+    pub shorthanded: u32,
 }
 
 impl Weights {
@@ -114,18 +118,25 @@ impl Weights {
             storm: weight(lossy, 4),
             clog: weight(lossy, 2),
             shuffle: weight(lossy, 2),
-            engine_away: weight(everything, 2),
+            engine_away: weight(everything, 3),
             disk_full: weight(disks, 2),
             disk_slow: weight(disks, 2),
             rot: weight(disks, 1),
-            clock_jump: weight(everything, 2),
+            clock_jump: weight(everything, 6),
             clock_drift: weight(everything, 1),
             rolling: weight(churn, 1),
             wipe: weight(churn, 2),
             leave: weight(churn, 2),
+            sever: weight(cuts, 3),
+            forget: weight(disks, 3),
+            brownout: weight(disks, 4),
+            shorthanded: weight(churn, 2),
         }
     }
 }
+
+/// How likely a run with short certificates outlives them: it takes several times as long as others.
+const OUTLIVES: f64 = 0.06;
 
 /// Settings of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,6 +169,10 @@ pub struct Options {
     /// For how long a certificate is good. Longer than any disaster of this run, so that no node misses its renewal;
     /// short ones are not drawn together with clocks that jump about as far.
     pub cert_life: Duration,
+    /// Whether the cluster, once it is well, is watched until each certificate that it began with has ended, and restarted
+    /// then.
+    #[serde(default)]
+    pub outlives: bool,
     /// Entries between two snapshots of consensus, and those kept behind one.
     pub snapshots: (u64, u64),
     /// Ended tasks kept for each slot.
@@ -208,7 +223,7 @@ impl Options {
                 CERT_LIFE_MAX
             },
             snapshots: if rng.random_bool(0.5) {
-                (rng.random_range(20..200), rng.random_range(0..20))
+                (rng.random_range(5..100), rng.random_range(0..20))
             } else {
                 (10_000, 500)
             },
@@ -218,6 +233,7 @@ impl Options {
             } else {
                 Mishaps::default()
             },
+            outlives: short_lives && rng.random_bool(OUTLIVES),
             weights: Weights {
                 clock_jump: if short_lives { 0 } else { weights.clock_jump },
                 clock_drift: if short_lives { 0 } else { weights.clock_drift },

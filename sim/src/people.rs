@@ -11,8 +11,8 @@ use rand_chacha::ChaCha8Rng;
 use shoal_actors::api::{LocalState, NodeApi as _};
 use shoal_actors::node::Node;
 use shoal_core::model::{Node as NodeObject, NodeDescription, Role, TaskState, TaskStatus};
-use shoal_net::{CallError, Peer};
-use shoal_wire::v1::{FromNode, SessionRequest, TaskReport};
+use shoal_net::{CallError, FrameReceiver, FrameSender, Peer};
+use shoal_wire::v1::{FromNode, SessionReply, SessionRequest, TaskReport, ToNode};
 use shoal_wire::{Kind, Protocol, codec};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -33,6 +33,10 @@ const AT_ONCE_MAX: usize = 16;
 const KEEP_EVERY: Duration = Duration::from_millis(500);
 const JOIN_MAX: Duration = Duration::from_secs(40);
 const CALL_MAX: Duration = Duration::from_secs(2);
+/// A late request is tried so often, at such intervals, and waits no longer for an answer than a node would.
+const LATE_TIMES: usize = 3;
+const LATE_EVERY: Duration = Duration::from_secs(3);
+const LATE_MAX: Duration = Duration::from_millis(500);
 /// The host of a stranger.
 const STRANGER: usize = 250;
 /// The words of a lie.
@@ -43,6 +47,12 @@ pub const LIE: &str = "a lie";
 pub fn any_manager(nodes: &Nodes, number: u64) -> Option<Node> {
     let managers: Vec<Node> = nodes.borrow().values().filter(|node| node.raft().is_some()).cloned().collect();
     pick(&managers, number).cloned()
+}
+
+fn any_leader(nodes: &Nodes, number: u64) -> Option<Node> {
+    let leads = |node: &&Node| node.raft().is_some_and(|raft| raft.leadership().borrow().is_me);
+    let leaders: Vec<Node> = nodes.borrow().values().filter(leads).cloned().collect();
+    pick(&leaders, number).cloned()
 }
 
 /// Live through the wishes of a plan, each in its time.
@@ -235,6 +245,26 @@ impl Around {
             }
         }
         self.report_on_others(liar, &manager, &peer).await;
+        sleep(LATE_EVERY).await;
+        self.ask_late(liar, number).await;
+    }
+
+    /// Ask the leader again and again, as an earlier life of a worker would whose request comes late, for the session that
+    /// the worker has. Once it may be that the worker had none: it begins anew then, sooner than it is asked again.
+    async fn ask_late(&self, worker: &Node, number: u64) {
+        for _ in 0..LATE_TIMES {
+            let leader = any_leader(&self.nodes, number);
+            let peer = leader.and_then(|node| {
+                Some(Peer { node_id: Some(node.local().node_id?), addr: node.local().addr? })
+            });
+            let Some(peer) = peer else { return };
+            let Some((_tx, mut rx)) = session(worker, &peer, 0, LATE_MAX).await else { return };
+            let Ok(Ok(Some(frame))) = timeout(LATE_MAX, rx.recv()).await else { return };
+            let Ok(ToNode::Reply(SessionReply::Open { .. })) = codec::decode(&frame.body) else { return };
+            sleep(LATE_EVERY).await;
+        }
+        let name = described(worker).hostname;
+        self.broken.borrow_mut().push(format!("sessions: an earlier life of {name} takes its session over"));
     }
 
     async fn report_on_others(&self, liar: &Node, manager: &Node, peer: &Peer) {
@@ -245,19 +275,33 @@ impl Around {
             .filter(|task| task.status.state == TaskState::Running)
             .map(|task| TaskReport { task_id: task.id, status: lie(task.status.clone()) })
             .take(10)
-            .collect();
-        let request = SessionRequest { description: described(liar), incarnation: u64::MAX };
-        let Ok(body) = codec::encode(&request) else { return };
-        let Ok((mut tx, mut rx)) = liar.endpoint().open(peer, Kind::Session, body, CALL_MAX).await else {
-            return;
-        };
-        let reports = FromNode::Reports { number: 1, reports: others };
+            .collect::<Vec<_>>();
+        // What it said of its own once, late.
+        let late = |status: &TaskStatus| TaskStatus { state: TaskState::Preparing, ..status.clone() };
+        let own = state
+            .tasks_of_node(me)
+            .filter(|task| task.status.state > TaskState::Preparing && !task.status.state.is_terminal())
+            .map(|task| TaskReport { task_id: task.id, status: late(&task.status) });
+        let reports = others.into_iter().chain(own).collect();
+        let Some((mut tx, mut rx)) = session(liar, peer, u64::MAX, CALL_MAX).await else { return };
+        let reports = FromNode::Reports { number: 1, reports };
         if let Ok(body) = codec::encode(&reports)
             && tx.send(Kind::FromNode, body).await.is_ok()
         {
             let _ = timeout(Duration::from_millis(300), rx.recv()).await;
         }
     }
+}
+
+/// Open a session as a life of a node.
+async fn session(
+    node: &Node,
+    peer: &Peer,
+    incarnation: u64,
+    most: Duration,
+) -> Option<(FrameSender, FrameReceiver)> {
+    let body = codec::encode(&SessionRequest { description: described(node), incarnation }).ok()?;
+    node.endpoint().open(peer, Kind::Session, body, most).await.ok()
 }
 
 fn is_worker(node: &Node) -> bool {

@@ -13,7 +13,7 @@ use shoal_actors::node::Node;
 use shoal_core::model::{
     Availability, ContainerSpec, EndpointSpec, FailureAction, JoinTokens, Meta, NodeSpec, PortConfig,
     PortMode, Resources, RestartPolicy, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec,
-    UpdateConfig, UpdateOrder,
+    TaskState, TaskStatus, UpdateConfig, UpdateOrder,
 };
 use shoal_core::pace::Pace;
 use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
@@ -23,7 +23,7 @@ use crate::event::What;
 use crate::host::clock;
 use crate::judges::host_number;
 use crate::trace::Trace;
-use crate::wishes::{Ask, CRASHES, Rollout, Shape};
+use crate::wishes::{Ask, CRASHES, REPLICAS_MAX, Rollout, Shape};
 
 /// A call that takes longer was made to a node that died under it.
 const CALL_MAX: Duration = Duration::from_secs(10);
@@ -32,8 +32,8 @@ const SERVICES_MAX: usize = 8;
 /// Managers that people keep.
 const MANAGERS_MIN: usize = 3;
 const MANAGERS_MAX: usize = 5;
-/// What a heavy task reserves of a host's eight processors: two fit, and a third does not.
-const HEAVY_NANO_CPUS: u64 = 3_000_000_000;
+/// What a heavy task reserves of a host's eight processors: one fits, and a second does not.
+const HEAVY_NANO_CPUS: u64 = 5_000_000_000;
 const HOST_PORT_FIRST: u16 = 8_000;
 
 /// What a service looks like to people: its count, and its image. `None`: it is not there.
@@ -178,6 +178,8 @@ impl Person {
             Ask::RotateTokens => self.rotate_tokens(node, &state).await,
             Ask::Read => self.read(node).await,
             Ask::Overwrite { pick } => self.overwrite(node, &state, *pick).await,
+            Ask::Hurry { pick, rounds } => self.hurry(node, *pick, *rounds).await,
+            Ask::Outdated { pick } => self.say_what_was(node, &state, *pick).await,
             Ask::Lie { .. } | Ask::OldToken | Ask::Stranger { .. } | Ask::WriteAndRead { .. } => {}
         }
     }
@@ -365,6 +367,26 @@ impl Person {
         let writes = vec![Write::ServiceSpec(service.id, old)];
         let outcome = self.propose(node, &format!("overwrite {name}"), expects, writes).await;
         self.learn(&name, base, outcome, &new);
+    }
+
+    /// Scale a service up and down, again and again.
+    async fn hurry(&self, node: &Node, number: u64, rounds: u64) {
+        for round in 0..rounds {
+            let Ok(state) = node.state() else { return };
+            let replicas = if round % 2 == 0 { REPLICAS_MAX } else { 1 };
+            self.change(node, &state, number, Some(replicas), None).await;
+        }
+    }
+
+    /// Say that a task shall run, and fares, as it once did: neither goes back.
+    async fn say_what_was(&self, node: &Node, state: &State, number: u64) {
+        let tasks: Vec<_> =
+            state.tasks().filter(|task| task.status.state > TaskState::Preparing).cloned().collect();
+        let Some(task) = pick(&tasks, number) else { return };
+        let status = TaskStatus { state: TaskState::Preparing, ..task.status.clone() };
+        let writes =
+            vec![Write::TaskDesired(task.id, TaskState::Running), Write::TaskStatus(task.id, status)];
+        self.propose(node, &format!("task {} is as it was", task.id), Vec::new(), writes).await;
     }
 
     async fn set_availability(

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use shoal_actors::node::Node;
 use shoal_core::model::Availability;
-use shoal_core::pace::Pace;
 use shoal_core::store::State;
 use tokio::time::{Instant, sleep};
 
@@ -114,6 +113,11 @@ impl Bench {
             }
             let Some(state) = self.now.get(host) else { continue };
             if self.states.is_new(*host, state) {
+                // Both are of the same moment only while nothing was applied since.
+                if *raft.applied().borrow() == state.applied() {
+                    let remembered = raft.remembered();
+                    tell("states", self.states.remembers(*host, state.applied(), remembered));
+                }
                 tell("states", self.states.look(*host, state));
                 tell("deaths", self.deaths.look(state, calm));
             }
@@ -192,7 +196,7 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
                 wish(plan, &around, formed, &broken)
             );
             let verdict = match &lived {
-                Ok(()) => heal(&person, &world, &broken).await,
+                Ok(()) => heal(&person, &mut world, &broken).await,
                 Err(_) => Verdict::Kept,
             };
             over.set(true);
@@ -272,8 +276,9 @@ fn all_active(world: &World) -> bool {
 }
 
 /// Wait until all is well, and see whether every promise was kept.
-async fn heal(person: &Person, world: &World, broken: &Cell<bool>) -> Verdict {
-    let give_up = Instant::now() + world.options.heal;
+async fn heal(person: &Person, world: &mut World, broken: &Cell<bool>) -> Verdict {
+    let mut give_up = Instant::now() + world.options.heal;
+    let mut outlives = world.options.outlives;
     let mut active = false;
     let mut ails = "the nodes are not active".to_owned();
     while Instant::now() < give_up && !broken.get() {
@@ -286,6 +291,17 @@ async fn heal(person: &Person, world: &World, broken: &Cell<bool>) -> Verdict {
             }
         } else {
             match healed(&world.hosts) {
+                None if outlives => {
+                    outlives = false;
+                    let until = Instant::now() + world.options.cert_life;
+                    while Instant::now() < until && !broken.get() {
+                        sleep(LOOK_HEALED_EVERY).await;
+                    }
+                    if let Err(error) = world.restart_all().await {
+                        return Verdict::Sick(format!("{error:#}"));
+                    }
+                    give_up = Instant::now() + world.options.heal;
+                }
                 None => {
                     let raft = world.hosts.iter().find_map(|host| Node::raft(host.node()?));
                     let lies = raft.map(|raft| {

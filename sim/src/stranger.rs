@@ -12,6 +12,8 @@ use shoal_core::model::{Availability, Cluster, NodeId};
 use shoal_core::store::{Command, Expect, ObjectId, Write};
 use shoal_net::ca::JoinToken;
 use shoal_net::{Kind, Peer};
+use shoal_wire::codec;
+use shoal_wire::v1::SessionRequest;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::fabric::Fabric;
@@ -26,6 +28,9 @@ const CALL_MAX: Duration = Duration::from_secs(30);
 const LATE: Duration = Duration::from_secs(10);
 /// Whoever was removed has learned it, and its containers are gone, within this time.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
+/// So often it tries to come again, one time after the other before it is told of its removal, and waits so long.
+const RETURNS: usize = 3;
+const RETURN_MAX: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The host, and what it found out.
@@ -85,8 +90,13 @@ impl Stranger {
         if let Some(id) = self.join(&node, &cluster.tokens.worker).await {
             sleep(Duration::from_millis(self.rng.random_range(500..5_000))).await;
             self.trespass(&node, nodes).await;
+            let certificate = self.certificate();
             self.remove(Some(id), nodes).await;
             self.must_go(&host, &node).await;
+            drop(node);
+            host.stop().await?;
+            host.wipe();
+            self.return_with(&certificate, &mut host, id, nodes).await?;
         } else {
             sleep(self.at_pace(LATE)).await;
             self.remove(None, nodes).await;
@@ -162,6 +172,48 @@ impl Stranger {
             let _ = timeout(self.at_pace(CALL_MAX), manager.propose(command)).await;
         }
         self.found.push("the stranger cannot be removed".into());
+    }
+
+    fn identity(&self) -> PathBuf {
+        self.folder.join(format!("h{}", self.number)).join("identity")
+    }
+
+    /// The files of its certificate.
+    fn certificate(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let files = std::fs::read_dir(self.identity()).into_iter().flatten().flatten();
+        files.filter_map(|file| Some((file.path(), std::fs::read(file.path()).ok()?))).collect()
+    }
+
+    /// It comes again with the certificate that it had, and knows nothing else: no manager that knows of its removal may
+    /// have anything to do with it for long.
+    async fn return_with(
+        &mut self,
+        certificate: &[(PathBuf, Vec<u8>)],
+        host: &mut Host,
+        id: NodeId,
+        nodes: &Nodes,
+    ) -> anyhow::Result<()> {
+        std::fs::create_dir_all(self.identity())?;
+        certificate.iter().try_for_each(|(path, bytes)| std::fs::write(path, bytes))?;
+        host.start().await?;
+        let Some(node) = host.node().cloned() else { return Ok(()) };
+        let description = node.local().description.unwrap_or_default();
+        let body = codec::encode(&SessionRequest { description, incarnation: 0 })?;
+        let mut let_in = 0;
+        for _ in 0..RETURNS {
+            let Some((number, manager)) = self.manager(nodes) else { break };
+            if !manager.state().is_ok_and(|state| state.is_removed(id)) {
+                break;
+            }
+            let peer = Peer { node_id: manager.local().node_id, addr: address(number) };
+            if node.endpoint().open(&peer, Kind::Session, body.clone(), RETURN_MAX).await.is_ok() {
+                let_in += 1;
+            }
+        }
+        if let_in == RETURNS {
+            self.found.push("a node that was removed is let in with the certificate that it had".into());
+        }
+        Ok(())
     }
 
     /// It learns that it was removed, and stops what it runs.

@@ -11,7 +11,7 @@ use shoal_core::model::{Availability, Role};
 use crate::options::Options;
 
 /// Replicas of one service at most.
-const REPLICAS_MAX: u64 = 6;
+pub(crate) const REPLICAS_MAX: u64 = 6;
 
 /// Containers of such an image end with an error soon after their start.
 pub const CRASHES: &str = "crash:";
@@ -101,6 +101,18 @@ pub enum Ask {
         /// What it becomes.
         role: Role,
     },
+    /// A service is scaled up and down again and again, as fast as it is answered.
+    Hurry {
+        /// Which.
+        pick: u64,
+        /// How often.
+        rounds: u64,
+    },
+    /// Somebody says of a task what it was once: it stays what it is.
+    Outdated {
+        /// Which.
+        pick: u64,
+    },
     /// New join tokens.
     RotateTokens,
     /// A look at everything, as fresh as a majority confirms.
@@ -151,7 +163,7 @@ pub fn drawn(options: &Options) -> Vec<Wish> {
 
 fn ask(rng: &mut ChaCha8Rng, hosts: usize) -> Ask {
     let pick = rng.random();
-    match rng.random_range(0..36) {
+    match rng.random_range(0..39) {
         0..=6 => Ask::Create {
             replicas: rng.random_range(1..=REPLICAS_MAX),
             shape: shape(rng, hosts),
@@ -175,6 +187,8 @@ fn ask(rng: &mut ChaCha8Rng, hosts: usize) -> Ask {
         31 => Ask::Stranger { seed: pick },
         32 => Ask::WriteAndRead { rounds: rng.random_range(5..40) },
         33..=34 => Ask::Overwrite { pick },
+        35..=36 => Ask::Hurry { pick, rounds: rng.random_range(2..=8) },
+        37 => Ask::Outdated { pick },
         _ => Ask::OldToken,
     }
 }

@@ -9,15 +9,16 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use shoal_actors::api::{InitOptions, JoinOptions, NodeApi as _};
 use shoal_actors::node::Node;
-use shoal_core::model::{Availability, ClusterSpec, Role};
+use shoal_core::model::{Availability, ClusterSpec, NodeSpec, Role};
+use shoal_core::store::{Command, Expect, ObjectId, Write};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::containers::Mishaps;
 use crate::event::What;
 use crate::fabric::Fabric;
-use crate::faults::{Disaster, FLAP_EVERY, Fault, STARVE, addresses};
-use crate::host::{Host, address, ip};
+use crate::faults::{DEMOTE_AFTER, Disaster, FLAP_EVERY, Fault, STARVE, addresses};
+use crate::host::{Host, address, clock, ip};
 use crate::options::Options;
 use crate::rot;
 use crate::trace::Trace;
@@ -27,6 +28,8 @@ use crate::wires::Weather;
 const FORM_MAX: Duration = Duration::from_secs(60);
 /// A node that does not leave in this time stays.
 const LEAVE_MAX: Duration = Duration::from_secs(90);
+/// A call that takes longer was made to a node that died under it.
+const CALL_MAX: Duration = Duration::from_secs(5);
 /// Between two restarts of a rolling one.
 const ROLLING_EVERY: Duration = Duration::from_millis(1_500);
 /// Fewer managers than this do not lose one for good.
@@ -233,6 +236,8 @@ impl World {
             Fault::EngineAway(host) => self.hosts[host - 1].engine.set_away(true),
             Fault::DiskFull(host) => self.hosts[host - 1].disk.set_full(true),
             Fault::DiskSlow(host, stall) => self.hosts[host - 1].disk.set_stall(*stall),
+            Fault::Brownout(host, most) => self.hosts[host - 1].disk.set_uneven(*most),
+            Fault::Sever(one, other) => self.sever((*one, *other), true),
             Fault::ClockJump(host, ms) => self.hosts[host - 1].clock.set_ahead(*ms),
             _ => {}
         }
@@ -263,6 +268,16 @@ impl World {
                 }
             }
             Fault::Leave(host) => self.leave(*host, *lasts),
+            Fault::Forget(host) => {
+                self.kill(*host).await;
+                self.hosts[host - 1].forget_tasks();
+            }
+            Fault::Shorthanded(gone, demoted) => {
+                for host in gone {
+                    self.kill(*host).await;
+                }
+                self.set_role(*demoted, Role::Worker, self.options.pace.of(DEMOTE_AFTER));
+            }
             Fault::Pause(_)
             | Fault::Unplug(_)
             | Fault::OneWay(_)
@@ -273,23 +288,57 @@ impl World {
             | Fault::EngineAway(_)
             | Fault::DiskFull(_)
             | Fault::DiskSlow(..)
+            | Fault::Brownout(..)
+            | Fault::Sever(..)
             | Fault::ClockJump(..) => self.impose(fault),
-            Fault::Rolling => {
-                for number in 1..=self.options.hosts {
-                    self.stop(number).await?;
-                    self.start_if_it_can(number).await?;
-                    sleep(self.options.pace.of(ROLLING_EVERY)).await;
-                }
-            }
+            Fault::Rolling => self.roll().await?,
         }
         Ok(())
     }
 
+    async fn roll(&mut self) -> anyhow::Result<()> {
+        for number in 1..=self.options.hosts {
+            self.stop(number).await?;
+            self.start_if_it_can(number).await?;
+            sleep(self.options.pace.of(ROLLING_EVERY)).await;
+        }
+        Ok(())
+    }
+
+    /// Restart all, one after the other, once the disasters are over: no connection of before is left.
+    ///
+    /// # Errors
+    /// If a node does not start or stop as it must.
+    pub async fn restart_all(&mut self) -> anyhow::Result<()> {
+        self.calm_since.set(None);
+        self.faults.borrow_mut().push(Fault::Rolling);
+        let rolled = self.roll().await;
+        self.forget(&Fault::Rolling);
+        self.calm_since.set(Some(Instant::now()));
+        rolled
+    }
+
     async fn mend(&mut self, fault: &Fault) -> anyhow::Result<()> {
         match fault {
-            Fault::Kill(host) | Fault::Stop(host) | Fault::Wipe(host) | Fault::Rot(host, _) => {
+            Fault::Kill(host)
+            | Fault::Stop(host)
+            | Fault::Wipe(host)
+            | Fault::Rot(host, _)
+            | Fault::Forget(host) => {
                 self.start_if_it_can(*host).await?;
             }
+            Fault::Brownout(host, _) => {
+                self.kill(*host).await;
+                self.hosts[host - 1].disk.set_stall(Duration::ZERO);
+                self.start_if_it_can(*host).await?;
+            }
+            Fault::Shorthanded(gone, demoted) => {
+                for host in gone {
+                    self.start_if_it_can(*host).await?;
+                }
+                self.set_role(*demoted, Role::Manager, Duration::ZERO);
+            }
+            Fault::Sever(one, other) => self.sever((*one, *other), false),
             Fault::Blackout(hosts) => {
                 for host in hosts {
                     self.start_if_it_can(*host).await?;
@@ -385,6 +434,35 @@ impl World {
         for (from, to) in self.ways(from) {
             self.fabric.wires(|wires| wires.set_shuffled(ip(from), ip(to), by));
         }
+    }
+
+    fn sever(&self, (one, other): (usize, usize), blocked: bool) {
+        for (from, to) in [(one, other), (other, one)] {
+            self.fabric.wires(|wires| wires.set_blocked(ip(from), ip(to), blocked));
+        }
+    }
+
+    /// After a while somebody asks whichever manager is up for another role of a host's node.
+    fn set_role(&self, host: usize, role: Role, after: Duration) {
+        let (nodes, trace) = (Rc::clone(&self.nodes), self.trace.clone());
+        let most = self.options.pace.of(CALL_MAX);
+        actix_rt::spawn(async move {
+            sleep(after).await;
+            let manager = nodes.borrow().values().find(|node| node.raft().is_some()).cloned();
+            let Some(manager) = manager else { return };
+            let Ok(state) = manager.state() else { return };
+            let managers = state.nodes().filter(|node| node.spec.role == Role::Manager).count();
+            let name = format!("h{host}");
+            let found = state.nodes().find(|node| node.hostname() == name && node.spec.role != role);
+            let Some(node) = found.filter(|_| role == Role::Manager || managers >= VOTERS_MIN) else {
+                return;
+            };
+            let expects = vec![Expect::SpecVersion(ObjectId::Node(node.id), node.meta.spec_version)];
+            let writes = vec![Write::NodeSpec(node.id, NodeSpec { role, ..node.spec.clone() })];
+            let command = Command { at: clock()(), expects, writes, ..Command::default() };
+            let told = timeout(most, manager.propose(command)).await;
+            trace.note(Some(host), format!("shall become a {role}: {told:?}"));
+        });
     }
 
     fn leave(&self, host: usize, lasts: Duration) {

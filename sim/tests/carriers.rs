@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use shoal_core::model::Timestamp;
+use shoal_core::pace::Pace;
 use shoal_core::task::BoxFuture;
 use shoal_net::Wire;
 use shoal_sim::fabric::{Depth, Fabric};
@@ -59,7 +60,7 @@ fn run<F: Future<Output = ()> + 'static>(depth: Depth, case: fn(Arc<dyn Ground>)
                 tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             runtime.unwrap().block_on(async {
                 hooks::begin_clock();
-                let fabric = Fabric::new(depth, seed, Trace::new(false));
+                let fabric = Fabric::new(depth, seed, Pace::USUAL, Trace::new(false));
                 case(Arc::new(Simulated { fabric, hosts: AtomicUsize::new(1) })).await;
             });
         });

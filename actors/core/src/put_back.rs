@@ -34,8 +34,6 @@ bugs! {
     AckBeforeSync = "ack-before-sync",
     /// A damaged record is taken for the end of the log though good ones follow (etcd's WAL repair, LevelDB).
     DamageTakenForTornTail = "damage-taken-for-torn-tail",
-    /// Entries that a new leader took back are there again after a restart (the truncation was kept in memory alone).
-    TruncationNotPersisted = "truncation-not-persisted",
     /// The log is purged up to a snapshot that has not reached the disk yet.
     SnapshotNotAwaited = "snapshot-not-awaited",
     /// A snapshot lacks the members of the cluster, who are nowhere else once the log is purged (early etcd).
@@ -59,14 +57,15 @@ bugs! {
     LeadsWithoutMajority = "leads-without-majority",
     /// A new leader decides before it has applied what earlier leaders committed.
     LeadsBeforeCaughtUp = "leads-before-caught-up",
-    /// Whoever was deposed goes on deciding: nobody tells its scheduler and orchestrator (Kubernetes without leases).
+    /// Whoever was deposed goes on deciding: nobody tells its scheduler and orchestrator, whose commands name no term
+    /// (Kubernetes without leases).
     DeposedGoesOn = "deposed-goes-on",
     /// A manager loses its seat though the others who can be reached are no majority (Swarm).
     DemotionLosesQuorum = "demotion-loses-quorum",
     /// Of entries that are applied together only the last one's events are told: an assignment is never sent.
     EventsDropped = "events-dropped",
     // The replicated state.
-    /// The term of a command is not compared with that of its entry: a deposed leader's decisions are taken.
+    /// The term of a command means nothing: what a leader decided before it was deposed is passed on, and taken.
     StaleTermTaken = "stale-term-taken",
     /// What is observed moves the version of what is asked for: users' updates are refused (Swarm's "out of sequence").
     StatusMovesVersion = "status-moves-version",
@@ -127,17 +126,13 @@ bugs! {
     WishNotSent = "wish-not-sent",
     /// The node is never told that a task is not its own any more.
     RemovalNotSent = "removal-not-sent",
-    /// Reports are acknowledged before they are committed, and lost with their leader (Swarm).
+    /// Reports are acknowledged before they are committed, and lost with their leader: nobody compares later (Swarm).
     ReportAckedEarly = "report-acked-early",
     /// Changes that come while a commit is under way are not looked at.
     ChangesMissedWhileBusy = "changes-missed-while-busy",
     // Liveness.
     /// A node is declared dead because its leader alone does not hear it (every system with one heartbeat).
     OneWitness = "one-witness",
-    /// A leader that was starved itself declares everybody dead (Kubernetes and Consul after a stall).
-    StarvationNotExcused = "starvation-not-excused",
-    /// A new leader gives nodes no time to come to it (Swarm's early dispatcher).
-    NoGrace = "no-grace",
     /// A clock that is set back makes every silence look short: nobody is found dead.
     ClockBackNotSeen = "clock-back-not-seen",
     // Identity.
@@ -156,8 +151,6 @@ bugs! {
     SurplusKept = "surplus-kept",
     /// Containers that belong to no task stay (Swarm).
     OrphansKept = "orphans-kept",
-    /// A worker forgets its tasks at a restart.
-    RecordsNotRead = "records-not-read",
     /// A task that the node does not remember is taken for one without a container: a second one is made.
     ContainerNotLookedFor = "container-not-looked-for",
     /// A stop that failed counts as done.

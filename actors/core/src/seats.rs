@@ -17,7 +17,8 @@ pub enum SeatAction {
 /// Compare the seats (`voters` with their addresses) with what the state wants and says.
 ///
 /// Seats are given at the node's own request, once it has its certificate as a manager; here they are only
-/// taken away, one at a time, never the last one.
+/// taken away, one after the other, never the last one. Each that is unwanted is named: the first may have to stay until
+/// another, of a node that is gone for good, was taken.
 #[must_use]
 pub fn decide(state: &State, voters: &BTreeMap<NodeId, String>) -> Vec<SeatAction> {
     let mut actions = Vec::new();
@@ -28,12 +29,8 @@ pub fn decide(state: &State, voters: &BTreeMap<NodeId, String>) -> Vec<SeatActio
         }
     }
     let unwanted =
-        voters.keys().find(|id| state.node(**id).is_none_or(|node| node.spec.role == Role::Worker));
-    if let Some(id) = unwanted
-        && voters.len() > 1
-    {
-        actions.push(SeatAction::Vacate(*id));
-    }
+        voters.keys().filter(|id| state.node(**id).is_none_or(|node| node.spec.role == Role::Worker));
+    actions.extend(unwanted.take(voters.len().saturating_sub(1)).map(|id| SeatAction::Vacate(*id)));
     actions
 }
 
@@ -84,6 +81,16 @@ mod tests {
     fn a_removed_manager_loses_its_seat() {
         let actions = decide(&state(&[(1, Role::Manager)]), &voters(&[1, 9]));
         assert!(actions.contains(&SeatAction::Vacate(NodeId::from_u128(9))), "{actions:?}");
+    }
+
+    #[test]
+    fn one_that_cannot_be_taken_now_does_not_hold_up_another() {
+        let state = state(&[(1, Role::Worker), (2, Role::Manager)]);
+        let vacated = |ids: &[u128]| {
+            let actions = decide(&state, &voters(ids)).into_iter();
+            actions.filter(|action| matches!(action, SeatAction::Vacate(_))).count()
+        };
+        assert_eq!((vacated(&[1, 2, 9]), vacated(&[1, 9]), vacated(&[1])), (2, 1, 0));
     }
 
     #[test]

@@ -83,6 +83,12 @@ impl RaftHandle {
         self.inner.view.state()
     }
 
+    /// A digest of the newest proposals that [`RaftHandle::state`] remembers: at the same index the same on every manager.
+    #[must_use]
+    pub fn remembered(&self) -> u64 {
+        self.inner.view.remembered()
+    }
+
     /// Index of the newest entry applied here. The state is at least as new.
     #[must_use]
     pub fn applied(&self) -> watch::Receiver<u64> {
@@ -123,6 +129,14 @@ impl RaftHandle {
     #[must_use]
     pub fn voters(&self) -> BTreeMap<NodeId, String> {
         self.inner.voters()
+    }
+
+    /// Managers of each group whose majority must agree: two groups while seats are given or taken, the newer last.
+    #[must_use]
+    pub fn voter_groups(&self) -> Vec<BTreeSet<NodeId>> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow();
+        metrics.membership_config.membership().get_joint_config().clone()
     }
 
     /// This node, and the managers that it heard of within the last 1.5 s: at the leader all who answered it,

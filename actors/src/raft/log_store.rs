@@ -402,10 +402,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        let written = match is_put_back(Bug::TruncationNotPersisted) {
-            true => Ok(()),
-            false => self.write(Kind::Truncate, log_id.index, &[]).await.map(|_| ()),
-        };
+        let written = self.write(Kind::Truncate, log_id.index, &[]).await.map(|_| ());
         written.map_err(|error| StorageIoError::write_logs(AnyError::error(error)))?;
         self.shared.index().truncate(log_id.index);
         Ok(())

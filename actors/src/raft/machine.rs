@@ -1,6 +1,8 @@
 //! The state machine: applies committed entries, and shows everybody the result.
 
 use std::io::Cursor;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use openraft::storage::RaftStateMachine;
@@ -25,6 +27,8 @@ const EVENT_BACKLOG: usize = 1024;
 pub(super) struct View {
     state: RwLock<State>,
     last: Mutex<Option<LogId>>,
+    /// Of the proposals that are remembered with this state.
+    remembered: AtomicU64,
     pub(super) applied: watch::Sender<u64>,
     pub(super) events: broadcast::Sender<Arc<[Event]>>,
 }
@@ -34,6 +38,7 @@ impl View {
         Self {
             state: RwLock::default(),
             last: Mutex::default(),
+            remembered: AtomicU64::default(),
             applied: watch::Sender::new(0),
             events: broadcast::Sender::new(EVENT_BACKLOG),
         }
@@ -48,13 +53,19 @@ impl View {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, state: &State, last: Option<LogId>) {
+    /// A digest of the proposals that are remembered with the state.
+    pub(super) fn remembered(&self) -> u64 {
+        self.remembered.load(Relaxed)
+    }
+
+    fn publish(&self, Replicated { state, recent }: &Replicated, last: Option<LogId>) {
         // The old state is dropped outside of the lock.
         let old = {
             let mut shown = self.state.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *shown, state.clone())
         };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        self.remembered.store(recent.digest(), Relaxed);
         self.applied.send_replace(last.map_or(0, |last| last.index));
         drop(old);
     }
@@ -82,7 +93,7 @@ impl Machine {
         found: Option<(SnapshotMeta, Replicated)>,
     ) -> Self {
         let (meta, replicated) = found.unwrap_or_default();
-        view.publish(&replicated.state, meta.last_log_id);
+        view.publish(&replicated, meta.last_log_id);
         Self {
             view,
             snapshots,
@@ -161,7 +172,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 }
             });
         }
-        self.view.publish(&self.replicated.state, self.last);
+        self.view.publish(&self.replicated, self.last);
         if !events.is_empty() {
             // Nobody may be listening.
             let _ = self.view.events.send(events.into());
@@ -194,7 +205,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         self.replicated = replicated;
         self.last = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.view.publish(&self.replicated.state, self.last);
+        self.view.publish(&self.replicated, self.last);
         Counters::add(&self.counters.snapshots_installed, 1);
         // No events tell how it came to this state: an empty batch means "read everything anew".
         let _ = self.view.events.send(Arc::new([]));

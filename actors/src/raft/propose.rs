@@ -55,7 +55,7 @@ impl Inner {
             return Err(ProposeError::Overloaded(self.proposals_max));
         };
         // A term names one reign of one leader: such a command is never passed on nor repeated.
-        let fenced = command.term.is_some();
+        let fenced = command.term.is_some() && !is_put_back(Bug::StaleTermTaken);
         let request = ProposeRequest { id: self.proposal_ids.next(), command };
         let mut maybe = false;
         let index = loop {
@@ -242,7 +242,9 @@ impl Inner {
 
     /// The leader's answer to a proposal of another manager.
     pub(super) async fn answer_proposal(&self, request: ProposeRequest) -> ProposeResponse {
-        if let Some(proposed) = request.command.term {
+        if let Some(proposed) = request.command.term
+            && !is_put_back(Bug::StaleTermTaken)
+        {
             let committed = self.leadership.borrow().term;
             return Outcome::Refused(ApplyError::StaleTerm { proposed, committed });
         }

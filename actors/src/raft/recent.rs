@@ -20,6 +20,14 @@ type Outcome = (u64, Result<(), ApplyError>);
 pub(super) struct Recent {
     outcomes: BTreeMap<u128, Outcome>,
     order: VecDeque<u128>,
+    /// Of all that is remembered, whatever the order.
+    digest: u64,
+}
+
+/// A number that tells one proposal at its index from others.
+fn digest(id: u128, (index, outcome): &Outcome) -> u64 {
+    let words = [id as u64, (id >> 64) as u64, *index, u64::from(outcome.is_ok())];
+    words.into_iter().fold(0, |sum, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
 }
 
 /// As it is written into snapshots: oldest first.
@@ -32,14 +40,23 @@ impl Recent {
     }
 
     pub(super) fn insert(&mut self, id: u128, outcome: Outcome) {
-        if self.outcomes.insert(id, outcome).is_none() {
-            self.order.push_back(id);
+        self.digest ^= digest(id, &outcome);
+        match self.outcomes.insert(id, outcome) {
+            None => self.order.push_back(id),
+            Some(before) => self.digest ^= digest(id, &before),
         }
         while self.order.len() > CAPACITY {
-            if let Some(oldest) = self.order.pop_front() {
-                self.outcomes.remove(&oldest);
+            if let Some(oldest) = self.order.pop_front()
+                && let Some(outcome) = self.outcomes.remove(&oldest)
+            {
+                self.digest ^= digest(oldest, &outcome);
             }
         }
+    }
+
+    /// Of all that is remembered: the same on every manager at the same index.
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
     }
 
     pub(super) fn image(&self) -> Image {
@@ -70,6 +87,8 @@ mod tests {
         let again = Recent::from(recent.image());
         assert!(again.get(20_000 - CAPACITY as u128 - 1).is_none());
         assert_eq!(again.get(19_999), Some(&(19_999, Ok(()))));
+        assert_eq!(again.digest(), recent.digest());
+        assert_ne!(again.digest(), Recent::default().digest());
         assert_eq!((again.order, again.outcomes), (recent.order, recent.outcomes));
     }
 }

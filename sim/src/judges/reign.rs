@@ -12,6 +12,11 @@ const CUT_OFF: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct Reign {
     terms: BTreeMap<usize, u64>,
+    /// The term of each that hears no majority, when it was first seen so.
+    alone: BTreeMap<usize, u64>,
+    /// The newest term of any, and the newest index that anybody had applied before any was in it.
+    newest: (u64, u64),
+    applied: u64,
     /// Hosts in no term when they were last looked at: while consensus begins it does not say yet.
     beginning: BTreeSet<usize>,
 }
@@ -34,9 +39,43 @@ impl Reign {
         }
     }
 
+    /// Look at a manager that nobody could hear for long, or else (`alone` is false) could: whoever asks first whether a
+    /// majority would vote for it does not get on to further terms.
+    pub(super) fn stands(&mut self, host: usize, term: u64, alone: bool) -> Vec<String> {
+        if !alone || term == 0 {
+            self.alone.remove(&host);
+            return Vec::new();
+        }
+        let before = *self.alone.entry(host).or_insert(term);
+        let words = || format!("h{host} hears no majority, and got from term {before} to term {term}");
+        (term > before).then(words).into_iter().collect()
+    }
+
+    /// Look at all managers at once: term, newest applied index, whether it leads as far as it knows. Whoever leads in
+    /// the newest term holds all that was applied anywhere before that term began.
+    pub(super) fn caught_up(&mut self, managers: &BTreeMap<usize, (u64, u64, bool)>) -> Vec<String> {
+        let term = managers.values().map(|(term, ..)| *term).max().unwrap_or_default();
+        if term > self.newest.0 {
+            self.newest = (term, self.applied);
+        }
+        let applied = managers.values().map(|(_, applied, _)| *applied).max().unwrap_or_default();
+        self.applied = self.applied.max(applied);
+        let (newest, least) = self.newest;
+        let behind = managers
+            .iter()
+            .filter(|(_, (term, applied, leads))| *leads && *term == newest && *applied < least);
+        let words = |(host, (_, applied, _)): (&usize, &(u64, u64, bool))| {
+            format!(
+                "h{host} leads in term {newest} with index {applied}, and {least} was applied before that term"
+            )
+        };
+        behind.map(words).collect()
+    }
+
     /// The host is up and no manager: whatever it voted is wiped.
     pub(super) fn forget(&mut self, host: usize) {
         self.terms.remove(&host);
+        self.alone.remove(&host);
         self.beginning.remove(&host);
     }
 }
@@ -73,6 +112,24 @@ mod tests {
         reign.forget(1);
         assert!(reign.look(1, 1).is_empty() && reign.look(1, 0).is_empty());
         assert_eq!(reign.look(1, 0).len(), 1);
+    }
+
+    #[test]
+    fn a_term_that_grows_where_nobody_is_heard_is_found() {
+        let mut reign = Reign::default();
+        assert!(reign.stands(1, 3, true).is_empty() && reign.stands(1, 3, true).is_empty());
+        assert_eq!(reign.stands(1, 4, true).len(), 1);
+        assert!(reign.stands(1, 5, false).is_empty() && reign.stands(1, 6, true).is_empty());
+    }
+
+    #[test]
+    fn a_leader_that_lacks_what_was_applied_before_its_term_is_found() {
+        let mut reign = Reign::default();
+        let look = |one, two| BTreeMap::from([(1, one), (2, two)]);
+        assert!(reign.caught_up(&look((3, 9, true), (3, 8, false))).is_empty());
+        assert!(reign.caught_up(&look((3, 9, true), (4, 8, false))).is_empty());
+        assert_eq!(reign.caught_up(&look((3, 12, true), (4, 8, true))).len(), 1);
+        assert!(reign.caught_up(&look((4, 9, false), (4, 10, true))).is_empty());
     }
 
     #[test]

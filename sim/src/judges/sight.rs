@@ -40,7 +40,7 @@ pub(super) struct Sky {
 /// Whether the host can do its work as far as the fault goes.
 fn strikes(fault: &Fault, host: usize) -> bool {
     match fault {
-        Fault::Blackout(all) => all.contains(&host),
+        Fault::Blackout(all) | Fault::Shorthanded(all, _) => all.contains(&host),
         Fault::Rolling => true,
         Fault::Kill(it)
         | Fault::Stop(it)
@@ -49,7 +49,8 @@ fn strikes(fault: &Fault, host: usize) -> bool {
         | Fault::DiskFull(it)
         | Fault::DiskSlow(it, _)
         | Fault::Rot(it, _)
-        | Fault::ClockJump(it, _)
+        | Fault::Forget(it)
+        | Fault::Brownout(it, _)
         | Fault::ClockDrift(it, _)
         | Fault::Wipe(it)
         | Fault::Leave(it) => *it == host,
@@ -60,6 +61,8 @@ fn strikes(fault: &Fault, host: usize) -> bool {
         | Fault::Storm(_)
         | Fault::Clog(..)
         | Fault::Shuffle(..)
+        | Fault::Sever(..)
+        | Fault::ClockJump(..)
         | Fault::EngineAway(_) => false,
     }
 }
@@ -72,6 +75,7 @@ fn parts(fault: &Fault, a: usize, b: usize) -> bool {
             side.contains(&a) != side.contains(&b)
         }
         Fault::Storm(_) => true,
+        Fault::Sever(one, other) => (*one, *other) == (a, b) || (*one, *other) == (b, a),
         _ => false,
     }
 }
@@ -81,6 +85,7 @@ fn cuts(fault: &Fault, a: usize, b: usize) -> bool {
     match fault {
         Fault::Unplug(it) => *it == a || *it == b,
         Fault::Split(side) => side.contains(&a) != side.contains(&b),
+        Fault::Sever(one, other) => (*one, *other) == (a, b) || (*one, *other) == (b, a),
         _ => false,
     }
 }
@@ -95,6 +100,7 @@ fn is_of_the_wire(fault: &Fault) -> bool {
             | Fault::Storm(_)
             | Fault::Clog(..)
             | Fault::Shuffle(..)
+            | Fault::Sever(..)
     )
 }
 

@@ -11,8 +11,8 @@ pub(super) struct Slots {
     of: BTreeMap<TaskId, (ServiceId, Slot)>,
     /// Tasks whose node was lost or removed, or whose service may have two for a while: nobody could wait for them.
     excused: BTreeSet<TaskId>,
-    /// Since when each node is what it is, by its leader's word.
-    since: BTreeMap<NodeId, Timestamp>,
+    /// What each node is, and since when, by its leader's word.
+    since: BTreeMap<NodeId, (NodeState, Timestamp)>,
     index: u64,
 }
 
@@ -30,7 +30,13 @@ fn starts_first(state: &State, id: ServiceId) -> bool {
 
 fn is_lost(state: &State, task: &Task) -> bool {
     let Some(id) = task.node_id else { return false };
-    state.node(id).is_none_or(|node| node.status.state != NodeState::Ready)
+    state.node(id).is_none_or(|node| node.status.state == NodeState::Down)
+}
+
+/// Whether a node may have been lost and found between two looks, of which the second is the next state or a later one.
+/// One that others hear is not lost.
+fn hides(before: (NodeState, Timestamp), now: (NodeState, Timestamp), next: bool) -> bool {
+    before.1 != now.1 && !next && now.0 != NodeState::Disconnected
 }
 
 impl Slots {
@@ -39,12 +45,12 @@ impl Slots {
         if state.applied() <= self.index {
             return;
         }
+        let next = self.index + 1 == state.applied();
         self.index = state.applied();
-        // A node may have been lost and found between two looks: then it is what it was, but not since then.
         let mut found_again = BTreeSet::new();
         for node in state.nodes() {
-            let known = self.since.insert(node.id, node.status.since);
-            if known.is_some_and(|known| known != node.status.since) {
+            let now = (node.status.state, node.status.since);
+            if self.since.insert(node.id, now).is_some_and(|before| hides(before, now, next)) {
                 found_again.insert(node.id);
             }
         }
@@ -75,6 +81,15 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_may_have_been_lost_unseen_only_if_states_were_missed() {
+        let (ready, later) = ((NodeState::Ready, Timestamp(1)), (NodeState::Ready, Timestamp(2)));
+        let others_hear_it = (NodeState::Disconnected, Timestamp(2));
+        assert!(hides(ready, later, false) && !hides(ready, ready, false) && !hides(ready, later, true));
+        assert!(hides(others_hear_it, (NodeState::Ready, Timestamp(3)), false));
+        assert!(!hides(ready, others_hear_it, false));
+    }
 
     #[test]
     fn two_containers_of_a_slot_are_found_unless_one_was_lost() {

@@ -12,6 +12,8 @@ const KEPT_MAX: usize = 2_000;
 #[derive(Default)]
 pub struct States {
     by_index: BTreeMap<u64, State>,
+    /// Digests of the proposals that are remembered with them.
+    remembered: BTreeMap<u64, u64>,
     seen: BTreeMap<usize, u64>,
 }
 
@@ -46,6 +48,17 @@ impl States {
             self.by_index.pop_first();
         }
         found
+    }
+
+    /// Look at the digest of the proposals that one manager remembers with its state at an index.
+    pub fn remembers(&mut self, host: usize, index: u64, digest: u64) -> Vec<String> {
+        let known = *self.remembered.entry(index).or_insert(digest);
+        while self.remembered.len() > KEPT_MAX {
+            self.remembered.pop_first();
+        }
+        let differs = known != digest;
+        let words = || format!("h{host} remembers other proposals at index {index} than another manager");
+        differs.then(words).into_iter().collect()
     }
 
     /// The newest index seen.
@@ -113,6 +126,14 @@ mod tests {
         assert!(states.look(1, &applied([node(1)])).is_empty());
         assert!(states.look(2, &applied([node(1)])).is_empty());
         assert_eq!(states.look(3, &applied([node(2)])).len(), 1);
+    }
+
+    #[test]
+    fn managers_that_remember_other_proposals_are_found() {
+        let mut states = States::default();
+        assert!(states.remembers(1, 7, 1).is_empty() && states.remembers(2, 7, 1).is_empty());
+        assert!(states.remembers(2, 8, 2).is_empty());
+        assert_eq!(states.remembers(3, 7, 2).len(), 1);
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shoal_actors::node::Node;
+use shoal_core::model::NodeId;
 use shoal_core::pace::Pace;
 use shoal_core::store::State;
 
 use super::duties::Duties;
 use super::policies::Policies;
 use super::reign::{Reign, is_cut_off, lost_quorum};
-use super::sight::{Sight, Sky, voters};
+use super::sight::{Sight, Sky, host_number, voters};
 use super::slots::Slots;
 use super::verdicts::Verdicts;
 use crate::containers::Engine;
@@ -47,6 +48,7 @@ impl Watch {
         self.sky.look(sight);
         let mut found = Vec::new();
         let mut leaders = Vec::new();
+        let mut managers = BTreeMap::new();
         for (host, node) in sight.nodes.iter().filter(|(host, _)| **host <= sight.hosts) {
             let Some(raft) = node.raft() else {
                 self.reign.forget(*host);
@@ -56,12 +58,16 @@ impl Watch {
             let leadership = raft.leadership().borrow().clone();
             found.extend(self.reign.look(*host, leadership.term));
             let Some(state) = sight.states.get(host) else { continue };
+            managers.insert(*host, (leadership.term, state.applied(), leadership.is_me));
+            let alone = is_cut_off(*host, &voters(node, state), &self.sky);
+            found.extend(self.reign.stands(*host, leadership.term, alone));
             self.slots.learn(state);
             found.extend(self.policies.look(state));
             if leadership.is_me {
                 leaders.push((leadership.term, *host, node, state));
             }
         }
+        found.extend(self.reign.caught_up(&managers));
         // Of two who believe to lead the one of the older term is deposed, and does not know it yet.
         leaders.sort_by_key(|(term, host, ..)| (*term, *host));
         for (_, host, node, state) in &leaders {
@@ -86,14 +92,19 @@ impl Watch {
     fn leads(&mut self, host: usize, node: &Node, state: &State) -> Vec<String> {
         let mut found = Vec::new();
         let now = voters(node, state);
+        let hosts = |id: &NodeId| host_number(state.node(*id)?.hostname());
+        let groups = node.raft().map(|raft| raft.voter_groups()).unwrap_or_default();
+        // While a seat is taken, those who are left must agree as well.
+        let left: BTreeSet<usize> = groups.last().into_iter().flatten().filter_map(hosts).collect();
         if self.sky.well(host, GONE) && is_cut_off(host, &now, &self.sky) {
             found.push(format!("h{host} leads {now:?}, and has heard no majority of them for long"));
         }
-        if let Some(before) = self.voters.insert(host, now.clone())
-            && lost_quorum(&before, &now, |voter| self.sky.dead(voter, GONE))
+        if let Some(before) = self.voters.insert(host, left.clone())
+            && lost_quorum(&before, &left, |voter| self.sky.dead(voter, GONE))
         {
-            found
-                .push(format!("h{host} took a seat: of {now:?} too few are there, before it was {before:?}"));
+            found.push(format!(
+                "h{host} took a seat: of {left:?} too few are there, before it was {before:?}"
+            ));
         }
         found
     }

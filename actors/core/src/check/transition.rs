@@ -73,16 +73,28 @@ fn held_slots(state: &State, id: ServiceId) -> BTreeSet<Slot> {
         .collect()
 }
 
-/// A replicated service that has enough does not get more.
+/// How many tasks of a replicated service are asked for.
+fn asked_for(state: &State, id: ServiceId) -> Option<u64> {
+    match state.service(id)?.spec.mode {
+        ServiceMode::Replicated { replicas } => Some(replicas),
+        ServiceMode::Global => None,
+    }
+}
+
+/// A replicated service that has enough does not get more. It may have got them in the same step before fewer were asked
+/// for.
 fn above_count(before: &State, after: &State, found: &mut Vec<Violation>) {
     for service in after.services() {
-        let ServiceMode::Replicated { replicas } = service.spec.mode else { continue };
+        let Some(replicas) = asked_for(after, service.id).max(asked_for(before, service.id)) else {
+            continue;
+        };
         let slots = held_slots(after, service.id).len();
         if slots as u64 > replicas && slots > held_slots(before, service.id).len() {
             found.push(Violation::AboveCount { service: service.id, slots, wanted: replicas });
         }
     }
-    for id in after.services_with_tasks().filter(|id| after.service(*id).is_none()) {
+    let is_gone = |id: &ServiceId| after.service(*id).or_else(|| before.service(*id)).is_none();
+    for id in after.services_with_tasks().filter(is_gone) {
         let slots = held_slots(after, id).len();
         if slots > held_slots(before, id).len() {
             found.push(Violation::AboveCount { service: id, slots, wanted: 0 });

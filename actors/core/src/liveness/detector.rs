@@ -119,8 +119,7 @@ impl Detector {
 
     /// A node should open its session: it has a new leader's grace to do so.
     pub fn expect(&mut self, node: NodeId, now: Timestamp) {
-        let grace = if is_put_back(Bug::NoGrace) { Duration::ZERO } else { self.config.grace };
-        self.watch(node, now, grace);
+        self.watch(node, now, self.config.grace);
     }
 
     /// A node has joined, and should open its first session soon.
@@ -169,7 +168,7 @@ impl Detector {
                 let back = u64::try_from(back.as_millis()).unwrap_or(u64::MAX);
                 watched.heard = Timestamp(watched.heard.0.saturating_sub(back)).min(now);
             }
-            if late >= self.config.starved && !is_put_back(Bug::StarvationNotExcused) {
+            if late >= self.config.starved {
                 watched.heard = watched.heard.plus(late).min(now);
             }
         }

@@ -29,10 +29,7 @@ pub(super) fn fate(
 ) -> Fate {
     let Some(id) = task.node_id else { return Fate::Stay };
     let Some(node) = state.node(id) else { return Fate::Lost("its node was removed".into()) };
-    let unreachable =
-        is_put_back(Bug::UnreachableCountsAsLost) && node.status.state == NodeState::Disconnected;
-    let down = node.status.state == NodeState::Down && !is_put_back(Bug::LostNeverReplaced);
-    if down || unreachable {
+    if is_lost(node) && !is_put_back(Bug::LostNeverReplaced) {
         return Fate::Lost(format!("its node {} is down", node.name()));
     }
     if node.spec.availability == Availability::Drain && !is_put_back(Bug::DrainIgnored) {
@@ -110,8 +107,13 @@ fn take(left: &mut Resources, wanted: &Resources) {
     }
 }
 
+/// Whether nobody hears the node any more.
+fn is_lost(node: &Node) -> bool {
+    let unreachable = node.status.state == NodeState::Disconnected;
+    node.status.state == NodeState::Down || unreachable && is_put_back(Bug::UnreachableCountsAsLost)
+}
+
 /// Whether a task's container may still be running where somebody can stop it.
 pub(super) fn may_run(state: &State, task: &Task) -> bool {
-    task.occupies_node()
-        && task.node_id.and_then(|id| state.node(id)).is_some_and(|node| node.status.state != NodeState::Down)
+    task.occupies_node() && task.node_id.and_then(|id| state.node(id)).is_some_and(|node| !is_lost(node))
 }
