@@ -21,6 +21,7 @@ use super::health::Health;
 use super::index::{Index, Place, Segment};
 use super::key::DataKey;
 use super::replay::{COMMITTED, Entries, Head, Marks, replay, segment_name};
+use super::snapshot::SnapshotStore;
 use super::stats::Counters;
 use super::types::{Entry, LogId, StorageError, StorageIoError, TypeConfig, Vote};
 
@@ -112,6 +113,8 @@ pub(super) struct LogStore {
     /// Whether the segment can take no more: it is long enough, or a write to it failed.
     closed: bool,
     note: (Vec<u8>, Sealer),
+    /// What takes the place of entries that are purged.
+    snapshots: Option<Arc<SnapshotStore>>,
     /// What a bug that is put back keeps from the disk; else empty.
     held_back: Vec<u8>,
 }
@@ -163,6 +166,7 @@ impl LogStore {
             offset: 0,
             closed: true,
             note,
+            snapshots: None,
             held_back: Vec::new(),
         };
         // A segment is never continued after a restart, so a torn tail stays where it is and no nonce is used
@@ -170,6 +174,11 @@ impl LogStore {
         store.rotate().await.map_err(|error| OpenError::io(&segment_name(store.segment), error.into()))?;
         store.remove_dead().await;
         Ok(store)
+    }
+
+    /// From now on entries are purged once these snapshots hold them, not before.
+    pub(super) fn purge_behind(&mut self, snapshots: Arc<SnapshotStore>) {
+        self.snapshots = Some(snapshots);
     }
 
     pub(super) fn shared(&self) -> Arc<LogShared> {
@@ -409,6 +418,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        // openraft purges what a snapshot holds as soon as it has handed that to the state machine, which may not have
+        // saved it yet: a crash between the two would leave neither.
+        if let Some(snapshots) = self.snapshots.clone() {
+            self.health.busy(Some(Instant::now()));
+            let saved = snapshots.holds(log_id).await;
+            self.health.busy(None);
+            saved.map_err(|error| StorageIoError::write_logs(AnyError::error(error)))?;
+        }
         let written = self.mark(Kind::Purge, &Marks::Purge(log_id)).await;
         written.map_err(|error| StorageIoError::write_logs(AnyError::error(error)))?;
         self.shared.index().purge(log_id);

@@ -1,15 +1,15 @@
 //! Snapshots: the whole state in one encrypted file, replaced atomically.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::store::State;
 use shoal_wire::codec;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::disk::{Disk, is_full};
 use super::error::{KeyError, OpenError};
@@ -21,6 +21,8 @@ use super::stats::Counters;
 use super::types::{LogId, SnapshotMeta};
 
 pub(super) const FILE: &str = "snapshot";
+/// How often whoever waits for a snapshot looks whether consensus stops.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The state as it travels and is kept.
 #[derive(Serialize, Deserialize)]
@@ -52,7 +54,7 @@ pub(super) enum SnapshotError {
     Codec(#[from] codec::CodecError),
     #[error(transparent)]
     Open(#[from] OpenError),
-    #[error("stopping while the disk is full")]
+    #[error("stopping before a snapshot is on the disk")]
     Stopping,
 }
 
@@ -81,7 +83,7 @@ pub(super) struct SnapshotStore {
     key: DataKey,
     health: Arc<Health>,
     counters: Arc<Counters>,
-    newest: Mutex<Option<SnapshotMeta>>,
+    newest: watch::Sender<Option<SnapshotMeta>>,
     /// One save at a time, so that an older one never replaces a newer one.
     saving: tokio::sync::Mutex<()>,
 }
@@ -99,7 +101,7 @@ impl SnapshotStore {
             key,
             health,
             counters,
-            newest: Mutex::default(),
+            newest: watch::Sender::default(),
             saving: tokio::sync::Mutex::default(),
         };
         let corrupt = |error: SnapshotError| match error {
@@ -124,12 +126,28 @@ impl SnapshotStore {
     }
 
     fn set_newest(&self, meta: SnapshotMeta) {
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(meta);
+        self.newest.send_replace(Some(meta));
     }
 
     /// The newest entry that the newest snapshot holds.
     pub(super) fn newest(&self) -> Option<LogId> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|meta| meta.last_log_id)
+        self.newest.borrow().as_ref().and_then(|meta| meta.last_log_id)
+    }
+
+    /// Wait until a snapshot that holds this entry is on the disk.
+    pub(super) async fn holds(&self, last: LogId) -> Result<(), SnapshotError> {
+        let mut newest = self.newest.subscribe();
+        let holds =
+            |meta: &Option<SnapshotMeta>| meta.as_ref().and_then(|meta| meta.last_log_id) >= Some(last);
+        loop {
+            if let Ok(Ok(_)) = tokio::time::timeout(LOOK_EVERY, newest.wait_for(holds)).await {
+                return Ok(());
+            }
+            // Whoever should save it may have given up.
+            if self.health.is_stopping() || self.health.failed().is_some() {
+                return Err(SnapshotError::Stopping);
+            }
+        }
     }
 
     /// The snapshot on the disk.
@@ -173,7 +191,10 @@ impl SnapshotStore {
                     }
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    self.health.fail(format!("raft/{FILE}: {error}"));
+                    return Err(error.into());
+                }
             }
         }
         let Record::V1 { meta, image } = record;

@@ -184,6 +184,7 @@ async fn open(
         tracing::warn!(node = %config.node_id, "a new cluster was forced: this node is its only manager");
     }
     let snapshots = Arc::new(snapshots);
+    log.purge_behind(Arc::clone(&snapshots));
     let view = Arc::new(View::new());
     let machine = Machine::new(Arc::clone(&view), Arc::clone(&snapshots), Arc::clone(counters), found);
     Ok((log, snapshots, machine, view))
