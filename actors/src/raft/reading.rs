@@ -27,13 +27,29 @@ pub const COMMITTED: &str = replay::COMMITTED;
 pub struct At {
     /// Which one it is.
     pub index: u64,
-    /// The term of the leader that wrote it.
+    /// Who wrote it.
+    pub reign: Reign,
+}
+
+/// A leader in a term. A term may see two: one that nobody followed any more, and then another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reign {
+    /// The term.
     pub term: u64,
+    /// The leader.
+    pub leader: NodeId,
+}
+
+impl std::fmt::Display for Reign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.term.fmt(f)
+    }
 }
 
 impl From<LogId> for At {
     fn from(id: LogId) -> Self {
-        Self { index: id.index, term: id.leader_id.term }
+        let leader = id.leader_id;
+        Self { index: id.index, reign: Reign { term: leader.term, leader: leader.node_id } }
     }
 }
 

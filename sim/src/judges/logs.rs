@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shoal_actors::raft::DataKey;
-use shoal_actors::raft::reading::{At, COMMITTED, KEY, Record, SNAPSHOT, Segment, Written};
+use shoal_actors::raft::reading::{At, COMMITTED, KEY, Record, Reign, SNAPSHOT, Segment, Written};
 use shoal_actors::raft::reading::{committed, snapshot_index};
 use shoal_core::model::NodeId;
 use tokio::time::Instant;
@@ -25,8 +25,8 @@ struct Log {
     key: Vec<u8>,
     segments: BTreeMap<String, Segment>,
     node: Option<NodeId>,
-    /// Terms by index.
-    entries: BTreeMap<u64, u64>,
+    /// Who wrote them, by index.
+    entries: BTreeMap<u64, Reign>,
     voters: BTreeMap<u64, Voters>,
     purged: Option<At>,
     snapshot: u64,
@@ -45,14 +45,14 @@ impl Log {
 
     /// Whether it has this entry, or had it and has all that came of it.
     fn holds(&self, at: At) -> bool {
-        self.entries.get(&at.index) == Some(&at.term)
+        self.entries.get(&at.index) == Some(&at.reign)
             || self.purged.is_some_and(|purged| at.index <= purged.index)
             || at.index <= self.snapshot
     }
 
-    fn term_before(&self, index: u64) -> Option<u64> {
+    fn reign_before(&self, index: u64) -> Option<Reign> {
         let before = index.checked_sub(1)?;
-        let purged = self.purged.filter(|at| at.index == before).map(|at| at.term);
+        let purged = self.purged.filter(|at| at.index == before).map(|at| at.reign);
         self.entries.get(&before).copied().or(purged)
     }
 
@@ -78,12 +78,12 @@ impl Log {
 pub struct Logs {
     logs: BTreeMap<usize, Log>,
     seen: BTreeMap<usize, (u64, u64)>,
-    /// What an entry says, and the term of the one before it.
-    entries: BTreeMap<At, (u64, Option<u64>)>,
-    /// Terms by index.
-    committed: BTreeMap<u64, u64>,
-    /// Nodes that have begun their log anew, and where.
-    anew: BTreeMap<NodeId, usize>,
+    /// What an entry says, and who wrote the one before it.
+    entries: BTreeMap<At, (u64, Option<Reign>)>,
+    /// Who wrote them, by index.
+    committed: BTreeMap<u64, Reign>,
+    /// Nodes that have begun their log anew: where, and what was committed by then.
+    anew: BTreeMap<NodeId, (usize, At)>,
     next: Option<Instant>,
     up: BTreeSet<usize>,
 }
@@ -125,7 +125,9 @@ impl Logs {
         for (host, disk) in (1..).zip(disks) {
             let (version, harm) = self.seen.get(&host).copied().unwrap_or((u64::MAX, 0));
             if disk.harm() != harm {
-                self.logs.entry(host).or_default().harmed = true;
+                // Nothing of it is sure until it is read again.
+                let log = self.logs.entry(host).or_default();
+                *log = Log { key: log.key.clone(), node: log.node, harmed: true, ..Log::default() };
             }
             let looked = disk.look_at(version, |files| self.read(host, files));
             let version = looked.map_or(version, |(version, broken)| {
@@ -140,13 +142,18 @@ impl Logs {
         found
     }
 
+    fn newest(&self) -> Option<At> {
+        self.committed.last_key_value().map(|(index, reign)| At { index: *index, reign: *reign })
+    }
+
     fn read(&mut self, host: usize, files: &Files) -> Vec<String> {
+        let newest = self.newest();
         let log = self.logs.entry(host).or_default();
         let key = files.get(KEY).cloned().unwrap_or_default();
         if key != log.key {
             // Consensus begins anew there, or a bit of the key has flipped.
-            if let Some(node) = log.node.filter(|_| !log.harmed) {
-                self.anew.insert(node, host);
+            if let Some((node, newest)) = log.node.filter(|_| !log.harmed).zip(newest) {
+                self.anew.insert(node, (host, newest));
             }
             *log = Log { key, harmed: log.harmed, ..Log::default() };
         }
@@ -190,7 +197,7 @@ impl Logs {
                     return vec![format!("h{host} wrote entry {first} behind entry {}", log.last())];
                 }
                 // What is written once more as it was is not lost.
-                let other = entries.iter().find(|e| log.entries.get(&e.at.index) != Some(&e.at.term));
+                let other = entries.iter().find(|e| log.entries.get(&e.at.index) != Some(&e.at.reign));
                 lost(other.and_then(|entry| log.cut(entry.at.index)));
                 for entry in entries {
                     found.extend(self.entry(host, entry));
@@ -204,12 +211,12 @@ impl Logs {
     fn entry(&mut self, host: usize, Written { at, says, voters }: Written) -> Vec<String> {
         let log = self.logs.entry(host).or_default();
         let mut found = Vec::new();
-        let before = log.term_before(at.index);
+        let before = log.reign_before(at.index);
         let known = self.entries.entry(at).or_insert((says, before));
         known.1 = known.1.or(before);
         if known.0 != says || before.is_some_and(|before| known.1 != Some(before)) {
-            let At { index, term } = at;
-            found.push(format!("h{host} wrote another entry {index} of term {term} than others did"));
+            let At { index, reign } = at;
+            found.push(format!("h{host} wrote another entry {index} of term {reign} than others did"));
         }
         if let Some(after) = voters {
             let before = log.voters.range(..at.index).next_back();
@@ -221,7 +228,7 @@ impl Logs {
             }
             log.voters.insert(at.index, after);
         }
-        log.entries.insert(at.index, at.term);
+        log.entries.insert(at.index, at.reign);
         found
     }
 
@@ -240,13 +247,13 @@ impl Logs {
             found.push(format!("h{host} applied entry {upto}, and its disk ends with {}", log.last()));
         }
         let news = log.committed.saturating_add(1)..=upto;
-        for (index, term) in
+        for (index, reign) in
             if news.is_empty() { None } else { Some(log.entries.range(news)) }.into_iter().flatten()
         {
-            let first = *self.committed.entry(*index).or_insert(*term);
-            if first != *term {
+            let first = *self.committed.entry(*index).or_insert(*reign);
+            if first != *reign {
                 found.push(format!(
-                    "entry {index} is committed of term {first}, and on h{host} of term {term}"
+                    "entry {index} is committed of term {first}, and on h{host} of term {reign}"
                 ));
             }
         }
@@ -256,32 +263,43 @@ impl Logs {
 
     /// The newest committed entry is on the disks of a majority of those who vote.
     fn majority(&mut self) -> Option<String> {
-        let (index, term) = self.committed.last_key_value()?;
-        let at = At { index: *index, term: *term };
+        let at = self.newest()?;
+        let At { index, reign } = at;
         for log in self.logs.values_mut().filter(|log| log.holds(at)) {
             log.harmed = false;
         }
-        let in_force =
-            |log: &Log| log.voters.range(..=at.index).next_back().and_then(|(_, v)| v.last().cloned());
-        let voters =
-            self.logs.values().filter(|log| log.entries.get(index) == Some(term)).find_map(in_force)?;
-        self.anew.retain(|_, host| self.logs.get(host).is_some_and(|log| !log.harmed && !log.holds(at)));
-        // Before it takes part again it is as good as dead, and no danger.
-        let takes_part = |(node, host): &(&NodeId, &usize)| {
-            voters.contains(*node) && self.logs.get(*host).is_some_and(|log| log.node == Some(**node))
+        // Those who voted when it was written, and those who came after: whoever counted it may have known of them. A log
+        // that begins with a snapshot lacks those before it.
+        let holding = self.logs.values().filter(|log| log.entries.get(&index) == Some(&reign));
+        let (voting, log) = holding
+            .filter_map(|log| Some((*log.voters.range(..=index).next_back()?.0, log)))
+            .max_by_key(|(voting, _)| *voting)?;
+        let elections: Vec<_> =
+            log.voters.range(voting..).filter_map(|(_, groups)| groups.last().cloned()).collect();
+        let voters = elections.first()?;
+        // What it has of the time before it began anew it cannot have forgotten.
+        let lacks = |(host, before): &(usize, At)| {
+            self.logs.get(host).is_some_and(|log| !log.harmed && !log.holds(*before))
         };
-        if let Some((_, host)) = self.anew.iter().find(takes_part) {
+        self.anew.retain(|_, begun| lacks(begun));
+        // Before it takes part again it is as good as dead, and no danger.
+        let takes_part = |(node, (host, _)): &(&NodeId, &(usize, At))| {
+            voters.contains(*node) && self.logs.get(host).is_some_and(|log| log.node == Some(**node))
+        };
+        if let Some((_, (host, At { index, reign }))) = self.anew.iter().find(takes_part) {
             return Some(format!(
-                "h{host} votes, and has begun its log anew without entry {index} of term {term}"
+                "h{host} votes, and has begun its log anew without entry {index} of term {reign}"
             ));
         }
         let of = |id: &NodeId| self.logs.values().find(|log| log.node == Some(*id) && !log.harmed);
         // A disk that was lost or damaged is no fault of the node's.
-        let fails = voters.iter().filter(|id| of(id).is_some_and(|log| !log.holds(at))).count();
-        (fails * 2 >= voters.len()).then(|| {
+        let fail = |voters: &BTreeSet<NodeId>| {
+            voters.iter().filter(|id| of(id).is_some_and(|log| !log.holds(at))).count()
+        };
+        elections.iter().all(|voters| fail(voters) * 2 >= voters.len()).then(|| {
+            let (fails, voters) = (fail(voters), voters.len());
             format!(
-                "entry {index} of term {term} is committed, and {fails} of {} voters do not hold it",
-                voters.len()
+                "entry {index} of term {reign} is committed, and {fails} of {voters} voters do not hold it"
             )
         })
     }
@@ -305,7 +323,7 @@ mod tests {
     }
 
     fn at(term: u64, index: u64) -> At {
-        At { index, term }
+        At { index, reign: Reign { term, leader: node(9) } }
     }
 
     fn group(ids: &[u128]) -> BTreeSet<NodeId> {
