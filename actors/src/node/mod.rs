@@ -193,10 +193,16 @@ impl Node {
                 node.forget_other_managers(&member).await?;
             }
             node.spawn_at_home(node.clone().keep_asking_for_seat(member, raft));
-        } else if config.force_new_cluster {
+            return Ok(node);
+        }
+        if config.force_new_cluster {
             return Err(ApiError::Invalid(
                 "--force-new-cluster: this node is a worker, it has no state to begin from".into(),
             ));
+        }
+        // It may have gone down between its demotion and the end of what it kept as a manager.
+        if let Err(error) = node.wipe_raft().await {
+            tracing::error!(%error, "this worker cannot remove what it kept as a manager");
         }
         Ok(node)
     }

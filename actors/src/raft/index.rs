@@ -74,6 +74,11 @@ impl Index {
         self.slots.get(at)
     }
 
+    /// Whether it has this entry, or is purged up to just it.
+    pub(super) fn is_at(&self, log_id: LogId) -> bool {
+        self.slot(log_id.index).map(|slot| slot.log_id).or(self.purged) == Some(log_id)
+    }
+
     pub(super) fn cached(&self, index: u64) -> Option<&Entry> {
         let first = self.cache.front()?.log_id.index;
         self.cache.get(usize::try_from(index.checked_sub(first)?).ok()?)

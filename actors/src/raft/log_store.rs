@@ -107,6 +107,7 @@ pub(super) struct LogStore {
     counters: Arc<Counters>,
     vote: Option<Vote>,
     committed: Option<LogId>,
+    noted: Option<LogId>,
     segment: u64,
     sealer: Sealer,
     offset: u64,
@@ -161,6 +162,7 @@ impl LogStore {
             counters,
             vote: replayed.vote,
             committed: replayed.committed,
+            noted: replayed.noted,
             segment: replayed.newest,
             sealer,
             offset: 0,
@@ -174,6 +176,13 @@ impl LogStore {
         store.rotate().await.map_err(|error| OpenError::io(&segment_name(store.segment), error.into()))?;
         store.remove_dead().await;
         Ok(store)
+    }
+
+    /// An entry that was durable and committed, and is neither in the log nor in a snapshot that ends with this one: a
+    /// damaged record at the log's end looks like a torn one, but for this.
+    pub(super) fn lost(&self, snapshot: Option<LogId>) -> Option<LogId> {
+        let has = |last: Option<LogId>| last.map(|last| last.index);
+        self.noted.filter(|noted| Some(noted.index) > has(self.last()).max(has(snapshot)))
     }
 
     /// From now on entries are purged once these snapshots hold them, not before.
@@ -386,6 +395,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
         self.committed = committed;
+        // Only what is durable is noted: a log that ends before its note has lost something.
+        if committed.is_none_or(|committed| !self.shared.index().is_at(committed)) {
+            return Ok(());
+        }
         let (header, sealer) = &mut self.note;
         let noted = codec::encode(&Marks::Committed(committed)).ok();
         if let Some(frame) = noted.and_then(|content| sealer.seal(Kind::Committed, 0, &content).ok()) {

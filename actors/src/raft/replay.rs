@@ -50,6 +50,8 @@ pub(super) struct Replayed {
     pub(super) index: Index,
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogId>,
+    /// What was noted as committed, whether the log holds it or not.
+    pub(super) noted: Option<LogId>,
     /// Number of the newest segment.
     pub(super) newest: u64,
     /// Entries below this were in segments older than the oldest that is left. In the end all of them must have
@@ -74,17 +76,17 @@ pub(super) async fn replay(disk: &Arc<dyn Disk>, key: &DataKey, node: NodeId) ->
     }
     replayed.check_floor()?;
     if let Ok(bytes) = disk.read(COMMITTED).await {
-        replayed.committed = read_committed(&bytes, key, &replayed.index);
+        replayed.noted = read_note(&bytes, key);
+        replayed.committed = replayed.noted.filter(|noted| replayed.index.is_at(*noted));
     }
     Ok(replayed)
 }
 
-/// The note is not durable and may be anything; it counts only if it fits the log.
-fn read_committed(bytes: &[u8], key: &DataKey, index: &Index) -> Option<LogId> {
+/// The note is not durable and may be anything; what it says was durable when it was written.
+fn read_note(bytes: &[u8], key: &DataKey) -> Option<LogId> {
     let frame = Scan::new(COMMITTED, bytes, key).ok()?.next_frame().ok()??;
-    let Ok(Marks::Committed(Some(committed))) = codec::decode_record(&frame.content) else { return None };
-    let known = index.slot(committed.index).map(|slot| slot.log_id).or(index.purged);
-    (known == Some(committed)).then_some(committed)
+    let Ok(Marks::Committed(committed)) = codec::decode_record(&frame.content) else { return None };
+    committed
 }
 
 impl Replayed {

@@ -172,6 +172,13 @@ async fn open(
             ),
         }));
     }
+    if let Some(lost) = log.lost(snapshots.newest()) {
+        return Err(StartError::Open(OpenError::Corrupt {
+            file: "log".into(),
+            offset: 0,
+            reason: format!("it ends with {:?}, but {lost} was committed: its end is damaged", log.last()),
+        }));
+    }
     if config.force_new_cluster {
         if log.last().is_none() && found.is_none() {
             return Err(StartError::NothingToKeep);
