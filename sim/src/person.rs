@@ -384,8 +384,10 @@ impl Person {
             state.tasks().filter(|task| task.status.state > TaskState::Preparing).cloned().collect();
         let Some(task) = pick(&tasks, number) else { return };
         let status = TaskStatus { state: TaskState::Preparing, ..task.status.clone() };
-        let writes =
-            vec![Write::TaskDesired(task.id, TaskState::Running), Write::TaskStatus(task.id, status)];
+        let mut writes = vec![Write::TaskStatus(task.id, status)];
+        if task.desired > TaskState::Running {
+            writes.push(Write::TaskDesired(task.id, TaskState::Running));
+        }
         self.propose(node, &format!("task {} is as it was", task.id), Vec::new(), writes).await;
     }
 

@@ -219,8 +219,14 @@ impl Logs {
             found.push(format!("h{host} wrote another entry {index} of term {reign} than others did"));
         }
         if let Some(after) = voters {
+            // What came with a snapshot may have been a step between the two.
+            let whole = |since: u64| {
+                let between = log.entries.range(since..at.index).count();
+                u64::try_from(between).is_ok_and(|between| between == at.index - since)
+            };
             let before = log.voters.range(..at.index).next_back();
-            if let Some((since, before)) = before.filter(|(_, before)| !is_one_step(before, &after)) {
+            let before = before.filter(|(since, before)| !is_one_step(before, &after) && whole(**since));
+            if let Some((since, before)) = before {
                 found.push(format!(
                     "with entry {} the voters {after:?} take the place of {before:?}, of entry {since}, at once",
                     at.index
@@ -246,7 +252,8 @@ impl Logs {
         if log.last() < upto && !log.harmed {
             found.push(format!("h{host} applied entry {upto}, and its disk ends with {}", log.last()));
         }
-        let news = log.committed.saturating_add(1)..=upto;
+        // What came with a snapshot may have other entries behind it until they are purged.
+        let news = log.committed.max(log.snapshot).saturating_add(1)..=upto;
         for (index, reign) in
             if news.is_empty() { None } else { Some(log.entries.range(news)) }.into_iter().flatten()
         {
