@@ -23,6 +23,8 @@ use crate::metric_definitions::DispatcherMetrics;
 use crate::raft::RaftHandle;
 use crate::witness;
 
+/// The detector's time when this manager begins to lead: late enough that nothing seems to have been just before.
+const BEGAN: Timestamp = Timestamp(24 * 3_600 * 1_000);
 /// How often the detector is asked.
 const TICK: Duration = Duration::from_millis(50);
 /// Reports that may wait to be committed; past that the node is told nothing and sends them again.
@@ -65,6 +67,7 @@ struct Waiting {
 struct Leading {
     term: u64,
     generation: u64,
+    since: tokio::time::Instant,
     detector: Detector,
     /// Time between two heartbeats of the sessions that are open.
     heartbeat: Duration,
@@ -138,7 +141,7 @@ impl DispatcherActor {
         }
         self.counter += 1;
         let id = self.counter;
-        leading.detector.heard(node, now);
+        leading.detector.heard(node, leading.time(now));
         leading.describe(&state, node, description);
         leading.set_state(node, known.status.state, NodeState::Ready, "session open", now);
         let role = known.spec.role;
@@ -205,7 +208,7 @@ impl DispatcherActor {
         if leading.sessions.get(&node).is_none_or(|s| s.id != session) {
             return;
         }
-        leading.detector.heard(node, now);
+        leading.detector.heard(node, leading.time(now));
         match message {
             FromNode::Beat(number) => {
                 self.parts.metrics.heartbeats.inc();
@@ -295,11 +298,12 @@ impl DispatcherActor {
             leading.evidence_due = true;
         }
         let at = tokio::time::Instant::now();
-        leading.detector.on_tick(now, at.saturating_duration_since(leading.next_tick));
+        let elapsed = leading.time(now);
+        leading.detector.on_tick(elapsed, at.saturating_duration_since(leading.next_tick));
         let tick = self.parts.pace.of(TICK);
         leading.next_tick = at + tick;
         leading.gather_evidence(&state);
-        for (node, verdict, reason) in leading.detector.decide(now) {
+        for (node, verdict, reason) in leading.detector.decide(elapsed) {
             let Some(known) = state.node(node) else { continue };
             let wanted = match verdict {
                 Verdict::Up => continue,
@@ -370,6 +374,14 @@ fn leading_generation(actor: &DispatcherActor) -> Option<u64> {
 }
 
 impl Leading {
+    /// The detector's time, which no wall clock makes jump.
+    fn time(&self, wall: Timestamp) -> Timestamp {
+        match is_put_back(Bug::ClockBackNotSeen) {
+            true => wall,
+            false => BEGAN.plus(self.since.elapsed()),
+        }
+    }
+
     fn describe(&mut self, state: &State, node: NodeId, description: NodeDescription) {
         if state.node(node).is_some_and(|known| known.description.as_ref() != Some(&description)) {
             self.waiting.node_writes.entry(node).or_default().push(Write::NodeDescription(node, description));
@@ -452,13 +464,15 @@ impl Handler<Lead> for DispatcherActor {
         self.counter += 1;
         let (state, now) = (self.parts.raft.state(), self.now());
         let config = DetectorConfig::for_heartbeat(self.heartbeat(&state), self.parts.pace);
+        let began = if is_put_back(Bug::ClockBackNotSeen) { now } else { BEGAN };
         let mut detector = Detector::new(config);
         for node in state.nodes().filter(|n| n.status.state != NodeState::Down) {
-            detector.expect(node.id, now);
+            detector.expect(node.id, began);
         }
         self.leading = Some(Leading {
             term,
             generation: self.counter,
+            since: tokio::time::Instant::now(),
             detector,
             heartbeat: self.heartbeat(&state),
             gossip: None,
@@ -529,7 +543,7 @@ impl Handler<Committed> for DispatcherActor {
                 }
             }
         }
-        newborn.into_iter().for_each(|node| leading.detector.expect_newborn(node, now));
+        newborn.into_iter().for_each(|node| leading.detector.expect_newborn(node, leading.time(now)));
         if settings {
             self.keep_beat(&state);
         }

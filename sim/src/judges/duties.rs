@@ -9,7 +9,7 @@ use shoal_core::store::State;
 use tokio::time::Instant;
 
 /// For so long one and the same leader must have led, and the node must have been as it is.
-const DONE_AFTER: Duration = Duration::from_secs(10);
+const DONE_AFTER: Duration = Duration::from_secs(20);
 
 /// Since when duties are open.
 #[derive(Default)]

@@ -223,7 +223,9 @@ impl<'a> Round<'a> {
             .tasks
             .iter()
             .filter(|other| other.desired > TaskState::Running && may_run(self.state, other))
-            .filter_map(|other| began.waits(STOP_LIMIT + other.spec.container.stop_grace(), self.now))
+            // Whatever clock said when it began: one that waits too long does no harm, and two that run do.
+            .map(|other| began.plus(STOP_LIMIT + other.spec.container.stop_grace()))
+            .filter(|at| *at > self.now)
             .max();
         match delayed_to.max(blocked_to) {
             Some(at) => self.wake(at),
