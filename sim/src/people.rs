@@ -113,7 +113,7 @@ impl Around {
     #[must_use]
     pub fn take_broken(&self) -> Vec<String> {
         let mut broken = std::mem::take(&mut *self.broken.borrow_mut());
-        broken.extend(self.person.take_broken());
+        broken.extend(self.person.take_broken().into_iter().map(|what| format!("people: {what}")));
         broken
     }
 
