@@ -270,6 +270,7 @@ impl Host {
         self.disk.crash();
         life.driver.abort();
         life.scope.abort();
+        life.node.abandon();
         drop(life.node);
         // The runtime drops what was aborted when it next looks.
         tokio::time::sleep(Duration::from_micros(1)).await;
@@ -291,6 +292,7 @@ impl Host {
         self.fabric.unbind(address(self.number));
         life.driver.abort();
         life.scope.abort();
+        life.node.abandon();
         drop(life.node);
         tokio::time::sleep(Duration::from_micros(1)).await;
         ensure!(stopped.is_ok(), "h{} does not stop within {STOP_MAX:?}", self.number);

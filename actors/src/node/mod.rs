@@ -217,6 +217,11 @@ impl Node {
         self.0.endpoint.shutdown().await;
     }
 
+    /// Let go of all that it holds, and say nothing to anybody: for whoever has ended all of its tasks from outside.
+    pub fn abandon(&self) {
+        drop(self.take_member());
+    }
+
     /// The figures of this node.
     #[must_use]
     pub fn metrics(&self) -> Arc<Metrics> {
