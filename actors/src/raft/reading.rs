@@ -158,11 +158,7 @@ impl Segment {
 /// The entry that the note calls committed.
 #[must_use]
 pub fn committed(bytes: &[u8], key: &DataKey) -> Option<At> {
-    let frame = Scan::new(COMMITTED, bytes, key).ok()?.next_frame().ok()??;
-    match codec::decode_record(&frame.content).ok()? {
-        Marks::Committed(Some(committed)) => Some(committed.into()),
-        _ => None,
-    }
+    replay::read_note(bytes, key).map(At::from)
 }
 
 /// Index of the newest entry in a snapshot.

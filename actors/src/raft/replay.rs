@@ -83,7 +83,7 @@ pub(super) async fn replay(disk: &Arc<dyn Disk>, key: &DataKey, node: NodeId) ->
 }
 
 /// The note is not durable and may be anything; what it says was durable when it was written.
-fn read_note(bytes: &[u8], key: &DataKey) -> Option<LogId> {
+pub(super) fn read_note(bytes: &[u8], key: &DataKey) -> Option<LogId> {
     let frame = Scan::new(COMMITTED, bytes, key).ok()?.next_frame().ok()??;
     let Ok(Marks::Committed(committed)) = codec::decode_record(&frame.content) else { return None };
     committed
