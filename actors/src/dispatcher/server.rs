@@ -373,13 +373,17 @@ fn leading_generation(actor: &DispatcherActor) -> Option<u64> {
     actor.leading.as_ref().map(|l| l.generation)
 }
 
+/// The detector's time of a leader since then, which no wall clock makes jump.
+fn detector_time(since: tokio::time::Instant, wall: Timestamp) -> Timestamp {
+    match is_put_back(Bug::ClockBackNotSeen) {
+        true => wall,
+        false => BEGAN.plus(since.elapsed()),
+    }
+}
+
 impl Leading {
-    /// The detector's time, which no wall clock makes jump.
     fn time(&self, wall: Timestamp) -> Timestamp {
-        match is_put_back(Bug::ClockBackNotSeen) {
-            true => wall,
-            false => BEGAN.plus(self.since.elapsed()),
-        }
+        detector_time(self.since, wall)
     }
 
     fn describe(&mut self, state: &State, node: NodeId, description: NodeDescription) {
@@ -464,15 +468,15 @@ impl Handler<Lead> for DispatcherActor {
         self.counter += 1;
         let (state, now) = (self.parts.raft.state(), self.now());
         let config = DetectorConfig::for_heartbeat(self.heartbeat(&state), self.parts.pace);
-        let began = if is_put_back(Bug::ClockBackNotSeen) { now } else { BEGAN };
+        let since = tokio::time::Instant::now();
         let mut detector = Detector::new(config);
         for node in state.nodes().filter(|n| n.status.state != NodeState::Down) {
-            detector.expect(node.id, began);
+            detector.expect(node.id, detector_time(since, now));
         }
         self.leading = Some(Leading {
             term,
             generation: self.counter,
-            since: tokio::time::Instant::now(),
+            since,
             detector,
             heartbeat: self.heartbeat(&state),
             gossip: None,
