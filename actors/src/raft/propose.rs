@@ -17,7 +17,7 @@ use super::start::Inner;
 use super::transport::TransportError;
 
 /// A proposal is done, or has failed, after this time.
-const TIME: Duration = Duration::from_millis(4_500);
+pub(super) const TIME: Duration = Duration::from_millis(4_500);
 /// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 

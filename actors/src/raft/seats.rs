@@ -12,7 +12,7 @@ use shoal_wire::v1::{Outcome, SeatRequest, SeatResponse};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{ProposeError, SeatError};
-use super::propose::TryAgain;
+use super::propose::{self, TryAgain};
 use super::start::Inner;
 use super::types::Seat;
 
@@ -43,7 +43,7 @@ impl Inner {
     async fn change_seat(&self, kind: Kind, request: SeatRequest) -> Result<u64, SeatError> {
         let deadline = Instant::now() + self.timing.pace.of(TIME);
         // A cluster without a leader is told so within the usual time.
-        let mut leaderless = Instant::now() + Duration::from_millis(4_500);
+        let mut leaderless = Instant::now() + self.timing.pace.of(propose::TIME);
         loop {
             let attempt = match self.leader() {
                 Some(leader) if leader == self.me => {
