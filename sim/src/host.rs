@@ -37,6 +37,18 @@ struct Life {
     driver: actix_rt::task::JoinHandle<()>,
 }
 
+impl Life {
+    /// Nothing of it is left, and nothing was said to anybody.
+    async fn end(self) {
+        self.driver.abort();
+        self.scope.abort();
+        self.node.abandon();
+        drop(self.node);
+        // The runtime drops what was aborted when it next looks.
+        tokio::time::sleep(Duration::from_micros(1)).await;
+    }
+}
+
 /// One machine.
 pub struct Host {
     /// From 1.
@@ -268,12 +280,7 @@ impl Host {
         self.trace.event(What::Down { host: self.number, killed: true });
         self.fabric.unbind(address(self.number));
         self.disk.crash();
-        life.driver.abort();
-        life.scope.abort();
-        life.node.abandon();
-        drop(life.node);
-        // The runtime drops what was aborted when it next looks.
-        tokio::time::sleep(Duration::from_micros(1)).await;
+        life.end().await;
     }
 
     /// The node is asked to stop.
@@ -290,11 +297,7 @@ impl Host {
         let left = life.scope.running();
         self.trace.event(What::Down { host: self.number, killed: false });
         self.fabric.unbind(address(self.number));
-        life.driver.abort();
-        life.scope.abort();
-        life.node.abandon();
-        drop(life.node);
-        tokio::time::sleep(Duration::from_micros(1)).await;
+        life.end().await;
         ensure!(stopped.is_ok(), "h{} does not stop within {STOP_MAX:?}", self.number);
         ensure!(left == 0, "h{} stopped, and {left} of its tasks run on", self.number);
         Ok(())

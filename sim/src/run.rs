@@ -15,7 +15,6 @@ use tokio::time::{Instant, sleep};
 use crate::containers::Engine;
 use crate::disk::SimDisk;
 use crate::event::What;
-use crate::fabric::Fabric;
 use crate::faults::Fault;
 use crate::judges::{Bounded, Deaths, Engines, Leaders, Logs, Sight, States, Watch, healed};
 use crate::people::{Around, any_manager, believed, wish};
@@ -57,7 +56,6 @@ struct Bench {
     logs: Logs,
     bounded: Bounded,
     disks: Vec<SimDisk>,
-    fabric: Fabric,
     leading: BTreeMap<usize, u64>,
     /// The managers' states as they were last seen.
     now: BTreeMap<usize, State>,
@@ -75,9 +73,8 @@ impl Bench {
             deaths: Deaths::new(pace),
             watch: Watch::new(pace),
             logs: Logs::default(),
-            bounded: Bounded::default(),
+            bounded: Bounded::new(world.hosts.len(), world.fabric.clone()),
             disks: world.hosts.iter().map(|host| host.disk.clone()).collect(),
-            fabric: world.fabric.clone(),
             leading: BTreeMap::new(),
             now: BTreeMap::new(),
             found: Vec::new(),
@@ -128,7 +125,7 @@ impl Bench {
         }
         tell("logs", self.logs.look(&self.disks, &applied_by, nodes.borrow().keys().copied()));
         let (nodes, states) = (&nodes.borrow(), &self.now);
-        tell("bounded", self.bounded.look(nodes, states, &self.fabric, engines.len()));
+        tell("bounded", self.bounded.look(nodes, states));
         let sight = Sight { nodes, states, starting, faults, hosts: engines.len() };
         tell("watch", self.watch.look(&sight, engines));
         self.tell_leaders(leading);
@@ -142,7 +139,7 @@ impl Bench {
         let applied = managers.iter().map(|(host, raft)| (*host, *raft.applied().borrow())).collect();
         let logs = self.logs.look_now(&self.disks, &applied);
         let states = managers.iter().map(|(host, raft)| (*host, raft.state())).collect();
-        let bounded = self.bounded.look_at_last(&nodes, &states, &self.fabric, self.disks.len());
+        let bounded = self.bounded.look_at_last(&nodes, &states);
         let logs = logs.into_iter().map(|what| format!("logs: {what}"));
         let bounded = bounded.into_iter().map(|what| format!("bounded: {what}"));
         self.tell_broken(logs.chain(bounded).collect());

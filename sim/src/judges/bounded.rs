@@ -96,27 +96,26 @@ fn beyond(
 }
 
 /// The bounds of one run.
-#[derive(Default)]
 pub struct Bounded {
+    fabric: Fabric,
     size: Size,
     next: Option<Instant>,
 }
 
 impl Bounded {
+    /// Of so many hosts, and what joins them.
+    #[must_use]
+    pub fn new(hosts: usize, fabric: Fabric) -> Self {
+        Self { fabric, size: Size { hosts: hosts as u64, ..Size::default() }, next: None }
+    }
+
     /// Look at all nodes that are up, if it is time.
-    pub fn look(
-        &mut self,
-        nodes: &BTreeMap<usize, Node>,
-        states: &BTreeMap<usize, State>,
-        fabric: &Fabric,
-        hosts: usize,
-    ) -> Vec<String> {
+    pub fn look(&mut self, nodes: &BTreeMap<usize, Node>, states: &BTreeMap<usize, State>) -> Vec<String> {
         if self.next.is_some_and(|next| Instant::now() < next) {
             return Vec::new();
         }
         self.next = Some(Instant::now() + LOOK_EVERY);
-        self.learn(states, hosts);
-        self.look_now(nodes, fabric)
+        self.look_now(nodes, states)
     }
 
     /// Look once all is well: nothing excuses anything any more.
@@ -124,16 +123,12 @@ impl Bounded {
         &mut self,
         nodes: &BTreeMap<usize, Node>,
         states: &BTreeMap<usize, State>,
-        fabric: &Fabric,
-        hosts: usize,
     ) -> Vec<String> {
-        self.size = Size { well: true, ..Size::default() };
-        self.learn(states, hosts);
-        self.look_now(nodes, fabric)
+        self.size = Size { well: true, hosts: self.size.hosts, ..Size::default() };
+        self.look_now(nodes, states)
     }
 
-    fn learn(&mut self, states: &BTreeMap<usize, State>, hosts: usize) {
-        self.size.hosts = hosts as u64;
+    fn learn(&mut self, states: &BTreeMap<usize, State>) {
         for state in states.values() {
             // A node that was away still has what the others have forgotten.
             self.size.tasks = self.size.tasks.max(state.tasks().len() as u64);
@@ -144,7 +139,8 @@ impl Bounded {
         }
     }
 
-    fn look_now(&self, nodes: &BTreeMap<usize, Node>, fabric: &Fabric) -> Vec<String> {
+    fn look_now(&mut self, nodes: &BTreeMap<usize, Node>, states: &BTreeMap<usize, State>) -> Vec<String> {
+        self.learn(states);
         let mut found = Vec::new();
         for (host, node) in nodes {
             let text = node.metrics().encode();
@@ -152,7 +148,7 @@ impl Bounded {
             let figure = |name: &str| page.get(name).copied().unwrap_or(0);
             found.extend(beyond(&self.size, &format!("h{host}"), &self.size.of_a_node(), figure));
         }
-        let (lines, tasks) = (fabric.lines(), Handle::current().metrics().num_alive_tasks());
+        let (lines, tasks) = (self.fabric.lines(), Handle::current().metrics().num_alive_tasks());
         let figures = self.size.of_all().into_iter().zip([lines, tasks]);
         let shared: BTreeMap<&str, u64> = figures.map(|((name, _), value)| (name, value as u64)).collect();
         found.extend(beyond(&self.size, "all", &self.size.of_all(), |name| {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shoal_actors::node::Node;
+use shoal_core::model::NodeId;
 use shoal_core::pace::Pace;
 use shoal_core::store::State;
 use tokio::time::Instant;
@@ -70,13 +71,12 @@ fn strikes(fault: &Fault, host: usize) -> bool {
 /// Whether the fault is between the two.
 fn parts(fault: &Fault, a: usize, b: usize) -> bool {
     match fault {
-        Fault::Unplug(it) | Fault::Flap(it) => *it == a || *it == b,
-        Fault::Split(side) | Fault::OneWay(side) | Fault::Clog(side, _) | Fault::Shuffle(side, _) => {
+        Fault::Flap(it) => *it == a || *it == b,
+        Fault::OneWay(side) | Fault::Clog(side, _) | Fault::Shuffle(side, _) => {
             side.contains(&a) != side.contains(&b)
         }
         Fault::Storm(_) => true,
-        Fault::Sever(one, other) => (*one, *other) == (a, b) || (*one, *other) == (b, a),
-        _ => false,
+        _ => cuts(fault, a, b),
     }
 }
 
@@ -182,7 +182,18 @@ pub fn host_number(name: &str) -> Option<usize> {
 #[must_use]
 pub(super) fn voters(node: &Node, state: &State) -> BTreeSet<usize> {
     let voters = node.raft().map(|raft| raft.voters()).unwrap_or_default();
-    voters.keys().filter_map(|id| host_number(state.node(*id)?.hostname())).collect()
+    hosts_of(voters.keys(), state)
+}
+
+/// Hosts of those who must agree once the seats are as they shall be, as this one knows.
+#[must_use]
+pub(super) fn voters_to_be(node: &Node, state: &State) -> BTreeSet<usize> {
+    let groups = node.raft().map(|raft| raft.voter_groups()).unwrap_or_default();
+    hosts_of(groups.last().into_iter().flatten(), state)
+}
+
+fn hosts_of<'a>(nodes: impl Iterator<Item = &'a NodeId>, state: &State) -> BTreeSet<usize> {
+    nodes.filter_map(|id| host_number(state.node(*id)?.hostname())).collect()
 }
 
 #[cfg(test)]

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shoal_actors::node::Node;
-use shoal_core::model::NodeId;
 use shoal_core::pace::Pace;
 use shoal_core::store::State;
 
 use super::duties::Duties;
 use super::policies::Policies;
 use super::reign::{Reign, is_cut_off, lost_quorum};
-use super::sight::{Sight, Sky, host_number, voters};
+use super::sight::{Sight, Sky, voters, voters_to_be};
 use super::slots::Slots;
 use super::verdicts::Verdicts;
 use crate::containers::Engine;
@@ -59,22 +58,23 @@ impl Watch {
             found.extend(self.reign.look(*host, leadership.term));
             let Some(state) = sight.states.get(host) else { continue };
             managers.insert(*host, (leadership.term, state.applied(), leadership.is_me));
-            let alone = is_cut_off(*host, &voters(node, state), &self.sky);
+            let voters = voters(node, state);
+            let alone = is_cut_off(*host, &voters, &self.sky);
             found.extend(self.reign.stands(*host, leadership.term, alone));
             self.slots.learn(state);
             found.extend(self.policies.look(state));
             if leadership.is_me {
-                leaders.push((leadership.term, *host, node, state));
+                leaders.push((leadership.term, *host, node, state, alone.then_some(voters)));
             }
         }
         found.extend(self.reign.caught_up(&managers));
         // Of two who believe to lead the one of the older term is deposed, and does not know it yet.
         leaders.sort_by_key(|(term, host, ..)| (*term, *host));
-        for (_, host, node, state) in &leaders {
-            found.extend(self.leads(*host, node, state));
+        for (_, host, node, state, unheard_by) in &leaders {
+            found.extend(self.leads(*host, node, state, unheard_by.as_ref()));
         }
         match leaders.last() {
-            Some((term, host, _, state)) => {
+            Some((term, host, _, state, _)) => {
                 found.extend(self.verdicts.look((*host, *term), state, &self.sky, sight.hosts));
                 found.extend(self.duties.look(*host, *term, state));
             }
@@ -88,16 +88,19 @@ impl Watch {
         found
     }
 
-    /// One who believes to lead.
-    fn leads(&mut self, host: usize, node: &Node, state: &State) -> Vec<String> {
+    /// One who believes to lead; `unheard_by`: the voters, if it is cut off from a majority of them.
+    fn leads(
+        &mut self,
+        host: usize,
+        node: &Node,
+        state: &State,
+        unheard_by: Option<&BTreeSet<usize>>,
+    ) -> Vec<String> {
         let mut found = Vec::new();
-        let now = voters(node, state);
-        let hosts = |id: &NodeId| host_number(state.node(*id)?.hostname());
-        let groups = node.raft().map(|raft| raft.voter_groups()).unwrap_or_default();
         // While a seat is taken, those who are left must agree as well.
-        let left: BTreeSet<usize> = groups.last().into_iter().flatten().filter_map(hosts).collect();
-        if self.sky.well(host, GONE) && is_cut_off(host, &now, &self.sky) {
-            found.push(format!("h{host} leads {now:?}, and has heard no majority of them for long"));
+        let left = voters_to_be(node, state);
+        if let Some(voters) = unheard_by.filter(|_| self.sky.well(host, GONE)) {
+            found.push(format!("h{host} leads {voters:?}, and has heard no majority of them for long"));
         }
         if let Some(before) = self.voters.insert(host, left.clone())
             && lost_quorum(&before, &left, |voter| self.sky.dead(voter, GONE))
