@@ -122,5 +122,30 @@ pub(super) fn would_grant(inner: &Inner, from: NodeId, their_last: Option<LogId>
     {
         return false;
     }
-    (leads || inner.reach.leader_silence() >= inner.timing.lease) && their_last >= last_log(inner)
+    (leads || inner.reach.leader_silence() >= inner.timing.lease)
+        && is_fit(inner.voters().contains_key(&from), last_log(inner), their_last)
+}
+
+/// Whether a log that ends there is fit for a leader. Of one with a longer log than ours we cannot know whether it has a
+/// seat: it may have been given it while we were away.
+fn is_fit(has_seat: bool, ours: Option<LogId>, theirs: Option<LogId>) -> bool {
+    theirs > ours || has_seat && theirs == ours
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::CommittedLeaderId;
+
+    use super::*;
+
+    #[test]
+    fn one_with_a_longer_log_is_fit_even_if_its_seat_is_not_known() {
+        let id = |term, index| Some(LogId::new(CommittedLeaderId::new(term, NodeId::from_u128(1)), index));
+        let fit = |has_seat, theirs| is_fit(has_seat, id(2, 5), theirs);
+        assert_eq!([id(2, 6), id(3, 1)].map(|last| (fit(true, last), fit(false, last))), [(true, true); 2]);
+        assert_eq!([id(2, 5)].map(|last| (fit(true, last), fit(false, last))), [(true, false)]);
+        let shorter = [id(2, 4), id(1, 9), None].map(|last| (fit(true, last), fit(false, last)));
+        assert_eq!(shorter, [(false, false); 3]);
+        assert!(is_fit(true, None, None) && is_fit(false, None, id(1, 1)) && !is_fit(false, None, None));
+    }
 }

@@ -79,10 +79,7 @@ impl Inner {
 
     async fn ballot(&self, from: NodeId, body: &[u8]) -> Result<Vec<u8>, String> {
         match read(body)? {
-            Ballot::WouldV1(last) => {
-                let knows = self.voters().contains_key(&from) || self.voters().is_empty();
-                write(&BallotReply::WouldV1(knows && would_grant(self, from, last)))
-            }
+            Ballot::WouldV1(last) => write(&BallotReply::WouldV1(would_grant(self, from, last))),
             Ballot::V1(request) => {
                 own_vote(from, &request.vote)?;
                 if let Some(full) = self.health.full() {
