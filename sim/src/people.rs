@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shoal_actors::api::{LocalState, NodeApi as _};
 use shoal_actors::node::Node;
-use shoal_core::model::{Node as NodeObject, NodeDescription, Role, TaskState, TaskStatus};
+use shoal_core::model::{Node as NodeObject, NodeDescription, NodeState, Role, TaskState, TaskStatus};
 use shoal_net::{CallError, FrameReceiver, FrameSender, Peer};
 use shoal_wire::v1::{FromNode, SessionReply, SessionRequest, TaskReport, ToNode};
 use shoal_wire::{Kind, Protocol, codec};
@@ -250,14 +250,19 @@ impl Around {
     }
 
     /// Ask the leader again and again, as an earlier life of a worker would whose request comes late, for the session that
-    /// the worker has. Once it may be that the worker had none: it begins anew then, sooner than it is asked again.
+    /// the worker has. Once it may be that the worker had none: it begins anew then, sooner than it is asked again, unless
+    /// the leader takes it for dead.
+
     async fn ask_late(&self, worker: &Node, number: u64) {
         for _ in 0..LATE_TIMES {
-            let leader = any_leader(&self.nodes, number);
-            let peer = leader.and_then(|node| {
-                Some(Peer { node_id: Some(node.local().node_id?), addr: node.local().addr? })
-            });
-            let Some(peer) = peer else { return };
+            let Some(leader) = any_leader(&self.nodes, number) else { return };
+            let (Ok(state), Some(id)) = (leader.state(), worker.local().node_id) else { return };
+            if state.node(id).is_none_or(|node| node.status.state != NodeState::Ready) {
+                return;
+            }
+            let (Some(addr), node_id) = (leader.local().addr, leader.local().node_id) else { return };
+            let peer = Peer { node_id, addr };
+
             let Some((_tx, mut rx)) = session(worker, &peer, 0, LATE_MAX).await else { return };
             let Ok(Ok(Some(frame))) = timeout(LATE_MAX, rx.recv()).await else { return };
             let Ok(ToNode::Reply(SessionReply::Open { .. })) = codec::decode(&frame.body) else { return };

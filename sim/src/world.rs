@@ -188,12 +188,17 @@ impl World {
         Ok(())
     }
 
-    /// Whether one more node may be lost for good: no other is being replaced, and enough managers stay.
+    /// Whether one more node may be lost for good: no other is being replaced, enough managers stay, and no seats are
+    /// given or taken just now, of which one could not be spared then.
     fn may_lose_one(&self) -> bool {
-        if !self.newcomers.borrow().is_empty() {
+        let few = |fault: &Fault| matches!(fault, Fault::Shorthanded(..));
+        if !self.newcomers.borrow().is_empty() || self.faults.borrow().iter().any(few) {
             return false;
         }
         let nodes = self.nodes.borrow();
+        if nodes.values().filter_map(Node::raft).any(|raft| raft.voter_groups().len() > 1) {
+            return false;
+        }
         let newest = nodes.values().filter_map(Node::raft).max_by_key(|raft| raft.state().applied());
         newest.is_some_and(|raft| {
             let state = raft.state();

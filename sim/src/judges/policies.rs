@@ -87,7 +87,10 @@ fn restarted(before: &State, service: &Service, old: &Task, new: &Task) -> Vec<S
 /// Whether a task takes the place of one that ran well and was only outdated.
 fn replaces_good_one(before: &State, after: &State, new: &Task) -> bool {
     before.tasks_of_service(new.service_id).filter(|old| old.slot == new.slot).any(|old| {
-        let well = old.node_id.and_then(|id| before.node(id)).is_some_and(|node| node.is_schedulable());
+        let well = old.node_id.and_then(|id| before.node(id)).is_some_and(|node| {
+            node.is_schedulable() && old.spec.placement.constraints.iter().all(|wanted| wanted.matches(node))
+        });
+
         let stops = after.task(old.id).is_some_and(|now| now.desired > TaskState::Running);
         well && stops
             && old.spec_version < new.spec_version
