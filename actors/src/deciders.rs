@@ -17,7 +17,7 @@ pub type OrchestratorActor = LeaderActor<Orchestrator>;
 impl Decider for Scheduler {
     const NAME: &'static str = "scheduler";
 
-    fn from_state(state: &State) -> Self {
+    fn from_state(state: &State, _: Timestamp) -> Self {
         Self::new(state)
     }
 
@@ -33,8 +33,8 @@ impl Decider for Scheduler {
 impl Decider for Orchestrator {
     const NAME: &'static str = "orchestrator";
 
-    fn from_state(state: &State) -> Self {
-        Self::new(state)
+    fn from_state(state: &State, since: Timestamp) -> Self {
+        Self::new(state, since)
     }
 
     fn observe(&mut self, state: &State, event: &Event) {

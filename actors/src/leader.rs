@@ -32,8 +32,8 @@ const WAKE_AFTER_MAX: Duration = Duration::from_secs(30);
 pub trait Decider: Sized + Unpin + 'static {
     /// Its name in logs and metrics.
     const NAME: &'static str;
-    /// Everything it needs to remember, from the state alone.
-    fn from_state(state: &State) -> Self;
+    /// Everything it needs to remember, from the state alone, in a reign that began at that time.
+    fn from_state(state: &State, since: Timestamp) -> Self;
     /// A change was committed.
     fn observe(&mut self, state: &State, event: &Event);
     /// What shall be done now.
@@ -42,6 +42,7 @@ pub trait Decider: Sized + Unpin + 'static {
 
 struct Leading<D> {
     term: u64,
+    since: Timestamp,
     decider: D,
     busy: bool,
     timer: Option<SpawnHandle>,
@@ -70,7 +71,7 @@ impl<D: Decider> LeaderActor<D> {
 
     fn rebuild(&mut self) {
         if let Some(leading) = &mut self.leading {
-            leading.decider = D::from_state(&self.raft.state());
+            leading.decider = D::from_state(&self.raft.state(), leading.since);
         }
     }
 
@@ -215,9 +216,11 @@ impl<D: Decider> Handler<Lead> for LeaderActor<D> {
         let Some(term) = term else { return };
         tracing::info!(decider = D::NAME, term, "leads");
         self.generation += 1;
+        let since = (self.clock)();
         self.leading = Some(Leading {
             term,
-            decider: D::from_state(&self.raft.state()),
+            since,
+            decider: D::from_state(&self.raft.state(), since),
             busy: true,
             timer: None,
             proposing: None,

@@ -23,8 +23,6 @@ use crate::metric_definitions::DispatcherMetrics;
 use crate::raft::RaftHandle;
 use crate::witness;
 
-/// The detector's time when this manager begins to lead: late enough that nothing seems to have been just before.
-const BEGAN: Timestamp = Timestamp(24 * 3_600 * 1_000);
 /// How often the detector is asked.
 const TICK: Duration = Duration::from_millis(50);
 /// Reports that may wait to be committed; past that the node is told nothing and sends them again.
@@ -67,7 +65,6 @@ struct Waiting {
 struct Leading {
     term: u64,
     generation: u64,
-    since: tokio::time::Instant,
     detector: Detector,
     /// Time between two heartbeats of the sessions that are open.
     heartbeat: Duration,
@@ -141,7 +138,7 @@ impl DispatcherActor {
         }
         self.counter += 1;
         let id = self.counter;
-        leading.detector.heard(node, leading.time(now));
+        leading.detector.heard(node, now);
         leading.describe(&state, node, description);
         leading.set_state(node, known.status.state, NodeState::Ready, "session open", now);
         let role = known.spec.role;
@@ -208,7 +205,7 @@ impl DispatcherActor {
         if leading.sessions.get(&node).is_none_or(|s| s.id != session) {
             return;
         }
-        leading.detector.heard(node, leading.time(now));
+        leading.detector.heard(node, now);
         match message {
             FromNode::Beat(number) => {
                 self.parts.metrics.heartbeats.inc();
@@ -298,12 +295,12 @@ impl DispatcherActor {
             leading.evidence_due = true;
         }
         let at = tokio::time::Instant::now();
-        let elapsed = leading.time(now);
-        leading.detector.on_tick(elapsed, at.saturating_duration_since(leading.next_tick));
+
+        leading.detector.on_tick(now, at.saturating_duration_since(leading.next_tick));
         let tick = self.parts.pace.of(TICK);
         leading.next_tick = at + tick;
         leading.gather_evidence(&state);
-        for (node, verdict, reason) in leading.detector.decide(elapsed) {
+        for (node, verdict, reason) in leading.detector.decide(now) {
             let Some(known) = state.node(node) else { continue };
             let wanted = match verdict {
                 Verdict::Up => continue,
@@ -373,19 +370,7 @@ fn leading_generation(actor: &DispatcherActor) -> Option<u64> {
     actor.leading.as_ref().map(|l| l.generation)
 }
 
-/// The detector's time of a leader since then, which no wall clock makes jump.
-fn detector_time(since: tokio::time::Instant, wall: Timestamp) -> Timestamp {
-    match is_put_back(Bug::ClockBackNotSeen) {
-        true => wall,
-        false => BEGAN.plus(since.elapsed()),
-    }
-}
-
 impl Leading {
-    fn time(&self, wall: Timestamp) -> Timestamp {
-        detector_time(self.since, wall)
-    }
-
     fn describe(&mut self, state: &State, node: NodeId, description: NodeDescription) {
         if state.node(node).is_some_and(|known| known.description.as_ref() != Some(&description)) {
             self.waiting.node_writes.entry(node).or_default().push(Write::NodeDescription(node, description));
@@ -468,15 +453,13 @@ impl Handler<Lead> for DispatcherActor {
         self.counter += 1;
         let (state, now) = (self.parts.raft.state(), self.now());
         let config = DetectorConfig::for_heartbeat(self.heartbeat(&state), self.parts.pace);
-        let since = tokio::time::Instant::now();
         let mut detector = Detector::new(config);
         for node in state.nodes().filter(|n| n.status.state != NodeState::Down) {
-            detector.expect(node.id, detector_time(since, now));
+            detector.expect(node.id, now);
         }
         self.leading = Some(Leading {
             term,
             generation: self.counter,
-            since,
             detector,
             heartbeat: self.heartbeat(&state),
             gossip: None,
@@ -547,7 +530,7 @@ impl Handler<Committed> for DispatcherActor {
                 }
             }
         }
-        newborn.into_iter().for_each(|node| leading.detector.expect_newborn(node, leading.time(now)));
+        newborn.into_iter().for_each(|node| leading.detector.expect_newborn(node, now));
         if settings {
             self.keep_beat(&state);
         }

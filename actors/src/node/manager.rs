@@ -17,7 +17,7 @@ use shoal_net::task::Scope;
 use shoal_net::{Endpoint, FrameReceiver, FrameSender};
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, ReignClock};
 use crate::deciders::{OrchestratorActor, SchedulerActor};
 use crate::directory::Directory;
 use crate::dispatcher::{DispatcherActor, DispatcherParts, serve_session};
@@ -71,13 +71,14 @@ impl Manager {
             pace,
         } = parts;
         let rng = |purpose: u64| ChaCha12Rng::seed_from_u64(seed ^ (purpose << 56));
+        let reign = ReignClock::new(clock.clone());
         let scheduler =
-            LeaderActor::new(raft.clone(), clock.clone(), rng(1), metrics.scheduler.clone()).start();
+            LeaderActor::new(raft.clone(), reign.reading(), rng(1), metrics.scheduler.clone()).start();
         let orchestrator =
-            LeaderActor::new(raft.clone(), clock.clone(), rng(2), metrics.orchestrator.clone()).start();
+            LeaderActor::new(raft.clone(), reign.reading(), rng(2), metrics.orchestrator.clone()).start();
         let dispatcher = DispatcherActor::new(DispatcherParts {
             raft: raft.clone(),
-            clock: clock.clone(),
+            clock: reign.reading(),
             membership,
             directory: directory.clone(),
             node_id,
@@ -88,14 +89,15 @@ impl Manager {
         scope.spawn(feed(raft.events(), scheduler.clone()));
         scope.spawn(feed(raft.events(), orchestrator.clone()));
         scope.spawn(feed(raft.events(), dispatcher.clone()));
+        scope.spawn(keep_seats(raft.clone(), reign.reading(), directory.clone(), pace));
         scope.spawn(follow_leadership(
             raft.leadership(),
-            directory.clone(),
+            reign,
+            directory,
             scheduler.clone(),
             orchestrator.clone(),
             dispatcher.clone(),
         ));
-        scope.spawn(keep_seats(raft.clone(), clock.clone(), directory, pace));
         scope.spawn(ban_removed(raft.clone(), endpoint));
         let authority = Authority::new(raft.clone(), clock);
         Arc::new(Self { raft, authority, consensus, dispatcher, scheduler, orchestrator, scope })
@@ -120,6 +122,7 @@ impl Manager {
 
 async fn follow_leadership(
     mut leadership: watch::Receiver<Leadership>,
+    reign: ReignClock,
     directory: Directory,
     scheduler: Addr<SchedulerActor>,
     orchestrator: Addr<OrchestratorActor>,
@@ -133,6 +136,10 @@ async fn follow_leadership(
         if term != told {
             told = term;
             tracing::info!(?term, leader = ?now.leader, "leadership");
+            if term.is_some() {
+                reign.begin();
+            }
+
             dispatcher.do_send(Lead(term));
             if term.is_none() && is_put_back(Bug::DeposedGoesOn) {
                 continue;

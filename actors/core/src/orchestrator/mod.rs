@@ -32,7 +32,7 @@ use crate::put_back::{Bug, is_put_back};
 use crate::store::{Event, EventKind, ObjectId, State};
 
 pub use outdated::outdated;
-use round::Round;
+use round::{Round, Times};
 
 /// Steps after which a plan is closed; what is left waits for the next one.
 const STEPS_PER_PLAN: usize = 256;
@@ -48,6 +48,8 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Orchestrator {
     services: BTreeSet<ServiceId>,
+    /// When this leader's reign began, by its clock.
+    since: Timestamp,
     /// Nodes whose reservations have to be added up again.
     nodes: BTreeSet<NodeId>,
     /// Nodes as they were when they were last looked at.
@@ -63,15 +65,16 @@ pub struct Orchestrator {
 }
 
 impl Orchestrator {
-    /// Begin from a state: everything is looked at once.
+    /// Begin from a state, in a reign that began at that time: everything is looked at once.
     #[must_use]
-    pub fn new(state: &State) -> Self {
+    pub fn new(state: &State, since: Timestamp) -> Self {
         let is_global = |id: &ServiceId| {
             state.service(*id).is_some_and(|service| matches!(service.spec.mode, ServiceMode::Global))
         };
         let services: BTreeSet<_> =
             state.services().map(|service| service.id).chain(state.services_with_tasks()).collect();
         Self {
+            since,
             globals: services.iter().copied().filter(is_global).collect(),
             services,
             nodes: state.nodes().map(|node| node.id).collect(),
@@ -143,7 +146,7 @@ impl Orchestrator {
                 plan.wake(now);
                 break;
             }
-            let mut round = Round::new(state, now, rng, &evicted);
+            let mut round = Round::new(state, Times { since: self.since, now }, rng, &evicted);
             reconcile::reconcile(&mut round, id);
             if round.awaits_running {
                 self.watched.insert(id);

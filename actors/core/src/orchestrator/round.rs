@@ -32,12 +32,22 @@ pub(super) struct Successor {
     pub(super) shaky: bool,
 }
 
+/// By the leader's clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// When its reign began.
+    pub(super) since: Timestamp,
+    /// The time of this look.
+    pub(super) now: Timestamp,
+}
+
 /// See the module.
 pub(super) struct Round<'a> {
     /// The state looked at.
     pub(super) state: &'a State,
     /// The time of this look.
     pub(super) now: Timestamp,
+    since: Timestamp,
     /// Tasks that their nodes cannot hold any more, and why.
     pub(super) evicted: &'a BTreeMap<TaskId, String>,
     rng: &'a mut dyn RngCore,
@@ -60,14 +70,15 @@ impl<'a> Round<'a> {
     /// Begin. [`Round::relies_on`] must follow if the service exists.
     pub(super) fn new(
         state: &'a State,
-        now: Timestamp,
+        times: Times,
         rng: &'a mut dyn RngCore,
         evicted: &'a BTreeMap<TaskId, String>,
     ) -> Self {
         let batch = |most| Batch::new(Vec::new(), most);
         Self {
             state,
-            now,
+            now: times.now,
+            since: times.since,
             evicted,
             rng,
             created: 0,
@@ -219,12 +230,14 @@ impl<'a> Round<'a> {
         }
         let began = task.meta.created_at;
         let delayed_to = task.start_after.and_then(|at| began.waits(at.since(began), self.now));
+        // What another leader's clock said cannot be compared: then it begins with this reign.
+        let held_since = if (self.since..=self.now).contains(&began) { began } else { self.since };
         let blocked_to = slot
             .tasks
             .iter()
             .filter(|other| other.desired > TaskState::Running && may_run(self.state, other))
-            // Whatever clock said when it began: one that waits too long does no harm, and two that run do.
-            .map(|other| began.plus(STOP_LIMIT + other.spec.container.stop_grace()))
+            // One that waits too long does no harm, and two that run do.
+            .map(|other| held_since.plus(STOP_LIMIT + other.spec.container.stop_grace()))
             .filter(|at| *at > self.now)
             .max();
         match delayed_to.max(blocked_to) {

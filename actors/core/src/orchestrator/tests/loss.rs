@@ -104,6 +104,30 @@ fn a_task_that_does_not_stop_holds_its_successor_back_for_a_while_only() {
 }
 
 #[test]
+fn a_new_leader_waits_anew_for_a_task_to_stop_whatever_clock_began_the_wait() {
+    let limit = Duration::from_secs(70);
+    for clock in [Duration::ZERO, Duration::from_secs(300)] {
+        for ahead in [true, false] {
+            let mut world = four_on_two();
+            world.pass(Duration::from_secs(1_000));
+            world.cut_off.insert(n(1));
+            world.availability(n(1), Availability::Drain);
+            world.act();
+            world.now = match ahead {
+                true => world.now.plus(clock),
+                false => Timestamp(world.now.0 - clock.as_secs() * 1_000),
+            };
+            world.elect();
+            world.act();
+            let held = world.live().iter().filter(|task| task.desired == TaskState::Ready).count();
+            assert_eq!((held, world.wake_at), (2, Some(world.now.plus(limit))), "{clock:?} ahead: {ahead}");
+            world.settle_within(limit * 8);
+            assert!(world.live().iter().all(|task| task.status.state == TaskState::Running));
+        }
+    }
+}
+
+#[test]
 fn a_paused_node_keeps_its_tasks_and_gets_no_more() {
     let mut world = four_on_two();
     world.availability(n(1), Availability::Pause);

@@ -69,7 +69,7 @@ impl World {
         for number in 1..=nodes {
             world.add_node(number);
         }
-        world.orchestrator = Orchestrator::new(&world.state);
+        world.orchestrator = Orchestrator::new(&world.state, world.now);
         world
     }
 
@@ -256,7 +256,7 @@ impl World {
     }
 
     fn elect(&mut self) {
-        self.orchestrator = Orchestrator::new(&self.state);
+        self.orchestrator = Orchestrator::new(&self.state, self.now);
     }
 
     fn create(&mut self, id: ServiceId, mode: ServiceMode, task: TaskSpec) {
