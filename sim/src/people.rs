@@ -252,7 +252,6 @@ impl Around {
     /// Ask the leader again and again, as an earlier life of a worker would whose request comes late, for the session that
     /// the worker has. Once it may be that the worker had none: it begins anew then, sooner than it is asked again, unless
     /// the leader takes it for dead.
-
     async fn ask_late(&self, worker: &Node, number: u64) {
         for _ in 0..LATE_TIMES {
             let Some(leader) = any_leader(&self.nodes, number) else { return };

@@ -18,6 +18,7 @@ use shoal_core::model::{
 use shoal_core::pace::Pace;
 use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
 use shoal_net::ca::JoinToken;
+use tokio::time::Instant;
 
 use crate::event::What;
 use crate::host::clock;
@@ -100,6 +101,8 @@ struct Memory {
     old_tokens: Option<JoinTokens>,
     /// The newest index that anybody was told of.
     seen: u64,
+    /// When somebody last asked for a heavy service.
+    heavy_at: Option<Instant>,
     tally: [u64; 3],
     broken: Vec<String>,
 }
@@ -153,15 +156,26 @@ impl Person {
         std::mem::take(&mut self.memory.borrow_mut().broken)
     }
 
+    /// A second heavy service might fit nowhere, so there is none while the first is there or may come to be.
+    fn may_ask_for(&self, shape: Shape, state: &State) -> bool {
+        if shape != Shape::Heavy {
+            return true;
+        }
+        let last = &mut self.memory.borrow_mut().heavy_at;
+        if reserves(state) || last.is_some_and(|at| at.elapsed() < self.call_max * 2) {
+            return false;
+        }
+        *last = Some(Instant::now());
+        true
+    }
+
     /// Ask one manager for one thing. What concerns other hosts than their managers is left to the caller.
     pub async fn ask(&self, node: &Node, ask: &Ask) {
         let Ok(state) = node.state() else { return };
         match ask {
             Ask::Create { replicas, shape, rollout } => {
                 if state.services().count() < SERVICES_MAX {
-                    // A second heavy one might fit nowhere.
-                    let shape =
-                        if *shape == Shape::Heavy && reserves(&state) { Shape::Plain } else { *shape };
+                    let shape = if self.may_ask_for(*shape, &state) { *shape } else { Shape::Plain };
                     self.create(node, *replicas, shape, *rollout).await;
                 }
             }

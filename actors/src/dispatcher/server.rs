@@ -139,6 +139,10 @@ impl DispatcherActor {
         self.counter += 1;
         let id = self.counter;
         leading.detector.heard(node, now);
+        // One that was down when this manager began to lead is watched from now on, and gossip need not change for it.
+        if let Some((_, witnesses)) = &leading.gossip {
+            leading.detector.evidence(node, witnesses.evidence(node));
+        }
         leading.describe(&state, node, description);
         leading.set_state(node, known.status.state, NodeState::Ready, "session open", now);
         let role = known.spec.role;

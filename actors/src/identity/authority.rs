@@ -114,8 +114,12 @@ impl Authority {
         let cluster = state.cluster().ok_or_else(|| JoinRefusal::Unavailable("no cluster".into()))?;
         let node = state.node(id).ok_or(JoinRefusal::Removed(id))?;
         let role = if is_put_back(Bug::RoleNeverChanges) { identity.role } else { node.spec.role };
-        if role == Role::Worker && self.raft.voters().contains_key(&id) {
-            return Err(JoinRefusal::Unavailable("the node still has its seat among the managers".into()));
+        if role == Role::Worker && (identity.role == Role::Manager || node.role == Role::Manager) {
+            // With this certificate it forgets the log: no manager may count on its vote then, nor be about to.
+            let gone = self.raft.leave_seat(id).await;
+            gone.map_err(|error| {
+                JoinRefusal::Unavailable(format!("the node still has its seat among the managers: {error}"))
+            })?;
         }
         let joined = self.sign(&state, cluster, id, role, &request.csr_der)?;
         if node.role != role {

@@ -355,7 +355,11 @@ impl Node {
             }
         };
         tokio::time::timeout(self.0.pace.of(SEAT_TIMEOUT), ask).await.map_err(|_| {
-            ApiError::NoLeader("the managers gave no seat in time; the node goes on trying".into())
+            ApiError::NoLeader(
+                "the managers gave no seat in time; the node is a member and goes on trying: \
+                 \"docker info\" tells how it fares"
+                    .into(),
+            )
         })
     }
 
@@ -496,7 +500,8 @@ impl Node {
         Ok(node_id)
     }
 
-    async fn enter(&self, options: JoinOptions) -> Result<NodeId, ApiError> {
+    /// Become a member, and a manager without a seat if that is the token's role.
+    async fn enter(&self, options: JoinOptions) -> Result<(Arc<Member>, Option<RaftHandle>), ApiError> {
         let mut remotes = Vec::new();
         for remote in &options.remotes {
             remotes.push(resolve_address(remote, PORT_DEFAULT)?);
@@ -526,13 +531,12 @@ impl Node {
         let saved = Saved { incarnation: 1, managers, advertise: options.advertise, error: None };
         self.0.data.save(&saved).map_err(internal)?;
         let member = self.start_member(credentials, saved).await?;
-        if joined.role == Role::Manager {
-            let raft = self.open_raft(&member, false).await?;
-            self.start_manager(&member, raft.clone());
-            self.take_seat(&member, &raft).await?;
+        if joined.role != Role::Manager {
+            return Ok((member, None));
         }
-        member.first_session(self.0.pace.of(FIRST_SESSION_TIMEOUT)).await;
-        Ok(node_id)
+        let raft = self.open_raft(&member, false).await?;
+        self.start_manager(&member, raft.clone());
+        Ok((member, Some(raft)))
     }
 
     /// Undo a failed init or join: the node is as it was before.
@@ -670,11 +674,23 @@ impl Node {
         let _guard = self.0.lifecycle.lock().await;
         self.may_enter()?;
         self.set_status(LocalState::Pending, "");
-        let result = self.enter(options).await;
-        if result.is_err() {
-            self.undo().await;
+        let entered = self.enter(options).await;
+        let (member, raft) = match entered {
+            Ok(entered) => entered,
+            Err(error) => {
+                self.undo().await;
+                return Err(error);
+            }
+        };
+        // From here on the managers may count on its vote: whatever it keeps of consensus must stay.
+        if let Some(raft) = raft
+            && let Err(error) = self.take_seat(&member, &raft).await
+        {
+            self.spawn_at_home(self.clone().keep_asking_for_seat(member, raft));
+            return Err(error);
         }
-        result
+        member.first_session(self.0.pace.of(FIRST_SESSION_TIMEOUT)).await;
+        Ok(member.node_id())
     }
 
     async fn leave_here(&self, force: bool) -> Result<(), ApiError> {

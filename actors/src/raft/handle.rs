@@ -195,12 +195,17 @@ impl RaftHandle {
         self.inner.stopped().unwrap_or_else(|| "raft stopped".into())
     }
 
-    /// Stop. What is not acknowledged by now may or may not be committed by the others.
+    /// Stop. What is not acknowledged by now may or may not be committed by the others. Nothing is written any more when
+    /// this returns.
     pub async fn shutdown(&self) {
         self.inner.health.stop();
         let stop = self.inner.raft.shutdown();
         if tokio::time::timeout(Duration::from_secs(5), stop).await.is_err() {
             tracing::warn!("raft did not stop in time");
+        }
+        // A snapshot may be on its way to the disk still.
+        if tokio::time::timeout(Duration::from_secs(5), self.inner.disk.close()).await.is_err() {
+            tracing::warn!("raft's disk is not done with what it was given");
         }
     }
 }

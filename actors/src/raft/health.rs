@@ -61,6 +61,10 @@ impl Health {
 
     /// The disk failed for good: raft stops.
     pub(super) fn fail(&self, reason: String) {
+        if self.is_stopping() {
+            tracing::debug!(reason, "while raft stops");
+            return;
+        }
         self.with(|inner| {
             tracing::error!(reason, "raft's disk failed");
             inner.failed.get_or_insert(reason);

@@ -20,6 +20,7 @@
 
 mod actor;
 mod batch;
+mod closable;
 mod config;
 mod disk;
 mod election;

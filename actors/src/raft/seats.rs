@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
-use shoal_core::model::NodeId;
+use shoal_core::model::{NodeId, Role};
 use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::Kind;
 use shoal_wire::v1::{Outcome, SeatRequest, SeatResponse};
@@ -114,6 +114,7 @@ impl Inner {
         if !is_voter && voters.len() >= MANAGERS_MAX {
             return Err(Err(SeatError::TooMany(MANAGERS_MAX)));
         }
+        self.is_wanted(node).await?;
         let entry = BTreeMap::from([(node, seat)]);
         let at = self.change(ChangeMembers::SetNodes(entry), deadline).await?;
         if is_voter {
@@ -126,7 +127,32 @@ impl Inner {
             }
             return Err(reason.map_err(|reason| SeatError::NotCaughtUp { node, reason }));
         }
+        // It may have been demoted meanwhile. If it is from now on, its seat is taken before it may forget the log.
+        self.is_wanted(node).await?;
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([node])), deadline).await
+    }
+
+    /// Refuse a seat to a node that is to be a worker or is gone, by the newest that is committed.
+    async fn is_wanted(&self, node: NodeId) -> Result<(), Result<TryAgain, SeatError>> {
+        self.leads_still().await?;
+        let state = self.view.state();
+        if state.is_removed(node) {
+            return Err(Err(SeatError::Conflict(format!("node {node} was removed from the cluster"))));
+        }
+        if state.node(node).is_some_and(|node| node.spec.role == Role::Worker) {
+            return Err(Err(SeatError::Conflict(format!("node {node} is to be a worker"))));
+        }
+        Ok(())
+    }
+
+    /// Be sure that no other leads, and have applied what was committed until now.
+    async fn leads_still(&self) -> Result<(), Result<TryAgain, SeatError>> {
+        let deadline = Instant::now() + self.timing.pace.of(propose::TIME);
+        let late = || Err(SeatError::Unavailable("no majority of the managers answered".into()));
+        let index = timeout_at(deadline, self.reads.index()).await.map_err(|_| late())?;
+        let index = index.map_err(|again| again.map_err(seat_error))?;
+        self.wait_applied(index, deadline).await.map_err(|error| Err(seat_error(error)))?;
+        Ok(())
     }
 
     /// Wait until a newcomer has what the log held when it came.
@@ -163,9 +189,15 @@ impl Inner {
     async fn unseat(&self, node: NodeId, deadline: Instant) -> Change {
         let (mut remaining, known, at) = self.membership();
         if !remaining.remove(&node) {
-            if known.contains_key(&node) {
-                return self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node])), deadline).await;
+            let gone = BTreeSet::from([node]);
+            if self.voters().contains_key(&node) {
+                // Half done: its vote still counts in the older group.
+                return self.change(ChangeMembers::RemoveVoters(gone), deadline).await;
             }
+            if known.contains_key(&node) {
+                return self.change(ChangeMembers::RemoveNodes(gone), deadline).await;
+            }
+            self.leads_still().await?;
             return Ok(at);
         }
         if remaining.is_empty() {

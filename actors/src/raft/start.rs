@@ -6,6 +6,7 @@ use std::sync::Arc;
 use shoal_core::model::NodeId;
 use tokio::sync::{Semaphore, watch};
 
+use super::closable::Closable;
 use super::config::{RaftConfig, Timing};
 use super::disk::Disk;
 use super::error::{OpenError, StartError};
@@ -42,6 +43,7 @@ pub(super) struct Inner {
     pub(super) proposals_max: usize,
     pub(super) raft: Raft,
     pub(super) view: Arc<View>,
+    pub(super) disk: Arc<Closable>,
     pub(super) log: Arc<LogShared>,
     pub(super) snapshots: Arc<SnapshotStore>,
     pub(super) net: Arc<Net>,
@@ -65,7 +67,12 @@ impl Inner {
         let scope = Scope::new(config.tasks.clone(), config.seed);
         let health = Arc::<Health>::default();
         let counters = Arc::<Counters>::default();
-        let (log, snapshots, machine, view) = open(&config, &health, &counters).await?;
+        let disk: Arc<dyn Disk> = match &config.disk {
+            Some(disk) => Arc::clone(disk),
+            None => Arc::new(FileDisk::open(&config.dir).map_err(|source| OpenError::io("", source))?),
+        };
+        let disk = Arc::new(Closable::new(disk));
+        let (log, snapshots, machine, view) = open(&config, disk.clone(), &health, &counters).await?;
         let log_shared = log.shared();
         let proposal_ids = ProposalIds::new(config.node_id, log.start_id());
         let reach = Arc::new(Reach::new(config.timing.pace));
@@ -92,6 +99,7 @@ impl Inner {
             proposal_ids,
             raft,
             view,
+            disk,
             log: log_shared,
             snapshots,
             net,
@@ -144,13 +152,10 @@ type Opened = (LogStore, Arc<SnapshotStore>, Machine, Arc<View>);
 /// Read key, snapshot and log, and see that they belong together.
 async fn open(
     config: &RaftConfig,
+    disk: Arc<dyn Disk>,
     health: &Arc<Health>,
     counters: &Arc<Counters>,
 ) -> Result<Opened, StartError> {
-    let disk: Arc<dyn Disk> = match &config.disk {
-        Some(disk) => Arc::clone(disk),
-        None => Arc::new(FileDisk::open(&config.dir).map_err(|source| OpenError::io("", source))?),
-    };
     let names = disk.list().await.map_err(|source| OpenError::io("", source))?;
     for temporary in names.iter().filter(|name| name.ends_with(".tmp")) {
         disk.remove(temporary).await.map_err(|source| OpenError::io(temporary, source))?;
