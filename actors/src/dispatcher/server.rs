@@ -55,6 +55,26 @@ struct Session {
     sent: AssignmentSet,
 }
 
+/// Of which tasks a node may have to be told.
+enum Touched {
+    All,
+    Some(BTreeSet<TaskId>),
+}
+
+impl Default for Touched {
+    fn default() -> Self {
+        Self::Some(BTreeSet::new())
+    }
+}
+
+impl Touched {
+    fn add(&mut self, task: TaskId) {
+        if let Self::Some(tasks) = self {
+            tasks.insert(task);
+        }
+    }
+}
+
 #[derive(Default)]
 struct Waiting {
     reports: Reports,
@@ -154,7 +174,7 @@ impl DispatcherActor {
         ctx.run_later(Duration::ZERO, move |actor, ctx| {
             if actor.leading.as_ref().is_some_and(|l| l.generation == generation) {
                 actor.tell(node, ToNode::Cluster { managers, role, removed });
-                actor.assign(&BTreeSet::from([node]));
+                actor.assign(&BTreeMap::from([(node, Touched::All)]));
                 actor.flush(ctx);
             }
         });
@@ -174,19 +194,25 @@ impl DispatcherActor {
     }
 
     /// Send these nodes what changed of their tasks, in as many messages as it takes.
-    fn assign(&mut self, nodes: &BTreeSet<NodeId>) {
+    /// Tell nodes what changed for them.
+    fn assign(&mut self, nodes: &BTreeMap<NodeId, Touched>) {
         let state = self.parts.raft.state();
-        for node in nodes {
-            while let Some(message) = self.next_assignments(&state, *node) {
+        for (node, touched) in nodes {
+            while let Some(message) = self.next_assignments(&state, *node, touched) {
                 self.parts.metrics.assignments.inc();
                 self.tell(*node, ToNode::Assignments(message));
             }
         }
     }
 
-    fn next_assignments(&mut self, state: &State, node: NodeId) -> Option<Assignments> {
+    fn next_assignments(&mut self, state: &State, node: NodeId, touched: &Touched) -> Option<Assignments> {
         let leading = self.leading.as_mut()?;
-        match leading.sessions.get_mut(&node)?.sent.next(state)? {
+        let sent = &mut leading.sessions.get_mut(&node)?.sent;
+        let next = match touched {
+            Touched::All => sent.next(state),
+            Touched::Some(tasks) => sent.next_of(state, tasks),
+        };
+        match next? {
             rules::Assignments::Complete { sequence, tasks } => {
                 leading.holders.extend(tasks.iter().map(|t| (t.id, node)));
                 Some(Assignments::Complete { sequence, tasks })
@@ -500,12 +526,12 @@ impl Handler<Committed> for DispatcherActor {
         }
         let state = self.parts.raft.state();
         let mut newborn = Vec::new();
-        let mut tasks_of: BTreeSet<NodeId> = BTreeSet::new();
+        let mut tasks_of: BTreeMap<NodeId, Touched> = BTreeMap::new();
         let mut changed: BTreeSet<NodeId> = BTreeSet::new();
         let (mut cluster, mut settings) = (false, false);
         match committed {
             Committed::Missed => {
-                tasks_of.extend(leading.sessions.keys());
+                tasks_of.extend(leading.sessions.keys().map(|node| (*node, Touched::All)));
                 changed.extend(leading.sessions.keys());
                 (cluster, settings) = (true, true);
                 leading.evidence_due = true;
@@ -514,8 +540,10 @@ impl Handler<Committed> for DispatcherActor {
                 for event in events.iter() {
                     match event.object {
                         ObjectId::Task(id) => {
-                            tasks_of.extend(state.task(id).and_then(|t| t.node_id));
-                            tasks_of.extend(leading.holders.get(&id));
+                            let now_at = state.task(id).and_then(|task| task.node_id);
+                            for node in leading.holders.get(&id).copied().into_iter().chain(now_at) {
+                                tasks_of.entry(node).or_default().add(id);
+                            }
                         }
                         ObjectId::Node(id) => {
                             cluster = true;

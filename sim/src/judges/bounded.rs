@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shoal_actors::node::Node;
+use shoal_core::pace::Pace;
 use shoal_core::store::State;
 use shoal_wire::Protocol;
 use tokio::runtime::Handle;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::fabric::Fabric;
 
-/// It is looked so often.
+/// It is looked so often, at the usual pace.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Lines between two nodes: each dials the other for each protocol.
 const LINES: u64 = 2 * Protocol::ALL.len() as u64;
@@ -99,14 +100,16 @@ fn beyond(
 pub struct Bounded {
     fabric: Fabric,
     size: Size,
+    every: Duration,
     next: Option<Instant>,
 }
 
 impl Bounded {
-    /// Of so many hosts, and what joins them.
+    /// Of so many hosts, what joins them, and how fast all goes there.
     #[must_use]
-    pub fn new(hosts: usize, fabric: Fabric) -> Self {
-        Self { fabric, size: Size { hosts: hosts as u64, ..Size::default() }, next: None }
+    pub fn new(hosts: usize, fabric: Fabric, pace: Pace) -> Self {
+        let size = Size { hosts: hosts as u64, ..Size::default() };
+        Self { fabric, size, every: pace.of(LOOK_EVERY), next: None }
     }
 
     /// Look at all nodes that are up, if it is time.
@@ -114,7 +117,7 @@ impl Bounded {
         if self.next.is_some_and(|next| Instant::now() < next) {
             return Vec::new();
         }
-        self.next = Some(Instant::now() + LOOK_EVERY);
+        self.next = Some(Instant::now() + self.every);
         self.look_now(nodes, states)
     }
 

@@ -7,6 +7,7 @@ use shoal_actors::raft::DataKey;
 use shoal_actors::raft::reading::{At, COMMITTED, KEY, Record, Reign, SNAPSHOT, Segment, Written};
 use shoal_actors::raft::reading::{committed, snapshot_index};
 use shoal_core::model::NodeId;
+use shoal_core::pace::Pace;
 use tokio::time::Instant;
 
 use crate::disk::{Files, SimDisk};
@@ -84,6 +85,7 @@ pub struct Logs {
     committed: BTreeMap<u64, Reign>,
     /// Nodes that have begun their log anew: where, and what was committed by then.
     anew: BTreeMap<NodeId, (usize, At)>,
+    pace: Pace,
     next: Option<Instant>,
     up: BTreeSet<usize>,
 }
@@ -102,6 +104,12 @@ fn is_one_step(before: &Voters, after: &Voters) -> bool {
 }
 
 impl Logs {
+    /// Nothing read so far, of a cluster of this pace.
+    #[must_use]
+    pub fn new(pace: Pace) -> Self {
+        Self { pace, ..Self::default() }
+    }
+
     /// Look at the hosts' disks, if it is time; `applied`: up to where each manager that is up has applied its log.
     pub fn look(
         &mut self,
@@ -120,7 +128,7 @@ impl Logs {
 
     /// Look at the hosts' disks.
     pub fn look_now(&mut self, disks: &[SimDisk], applied: &BTreeMap<usize, u64>) -> Vec<String> {
-        self.next = Some(Instant::now() + LOOK_EVERY);
+        self.next = Some(Instant::now() + self.pace.of(LOOK_EVERY));
         let mut found = Vec::new();
         for (host, disk) in (1..).zip(disks) {
             let (version, harm) = self.seen.get(&host).copied().unwrap_or((u64::MAX, 0));

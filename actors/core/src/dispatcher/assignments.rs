@@ -1,6 +1,6 @@
 //! What a node is told of its tasks: all of them once, then what changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{NodeId, PortConfig, Task, TaskId, TaskState};
@@ -42,6 +42,10 @@ impl Sent {
     fn of(task: &Task) -> Self {
         Self { desired: task.desired, ports: task.ports.clone() }
     }
+
+    fn is(&self, task: &Task) -> bool {
+        self.desired == task.desired && self.ports == task.ports
+    }
 }
 
 /// What one session of one node was told so far.
@@ -81,26 +85,29 @@ impl AssignmentSet {
     /// The next message, if there is anything to tell: the complete one first, even if it is empty. What a
     /// node reports itself is not echoed. Call until it returns nothing.
     pub fn next(&mut self, state: &State) -> Option<Assignments> {
-        let tasks = state.tasks_of_node(self.node).filter(|task| is_assigned_to_node(task, self.node));
-        let Some(sent) = &mut self.sent else {
-            let tasks: Vec<Arc<Task>> = tasks.cloned().collect();
-            self.sent = Some(tasks.iter().map(|task| (task.id, Sent::of(task))).collect());
-            self.sequence += 1;
-            return Some(Assignments::Complete { sequence: self.sequence, tasks });
-        };
-        let is_news = |task: &&Arc<Task>| {
-            sent.get(&task.id).is_none_or(|known| {
-                let other = known.desired != task.desired || known.ports != task.ports;
-                other && !is_put_back(Bug::WishNotSent)
-            })
-        };
-        let changed: Vec<Arc<Task>> = tasks.filter(is_news).take(INCREMENT_MAX).cloned().collect();
-        let is_gone = |id: &TaskId| {
-            !is_put_back(Bug::RemovalNotSent)
-                && state.task(*id).is_none_or(|task| !is_assigned_to_node(task, self.node))
-        };
-        let removed: Vec<TaskId> =
-            sent.keys().copied().filter(is_gone).take(INCREMENT_MAX.saturating_sub(changed.len())).collect();
+        let Some(sent) = &self.sent else { return Some(self.complete(state)) };
+        let all = state.tasks_of_node(self.node).map(|task| task.id).chain(sent.keys().copied()).collect();
+        self.next_of(state, &all)
+    }
+
+    /// Like [`AssignmentSet::next`], if nothing but these tasks can have changed since that returned nothing.
+    pub fn next_of(&mut self, state: &State, touched: &BTreeSet<TaskId>) -> Option<Assignments> {
+        let Some(sent) = &mut self.sent else { return Some(self.complete(state)) };
+        let (mut changed, mut removed) = (Vec::new(), Vec::new());
+        for id in touched {
+            if changed.len() + removed.len() == INCREMENT_MAX {
+                break;
+            }
+            let known = sent.get(id);
+            match (state.task(*id).filter(|task| is_assigned_to_node(task, self.node)), known) {
+                (Some(task), None) => changed.push(Arc::clone(task)),
+                (Some(task), Some(known)) if !known.is(task) && !is_put_back(Bug::WishNotSent) => {
+                    changed.push(Arc::clone(task));
+                }
+                (None, Some(_)) if !is_put_back(Bug::RemovalNotSent) => removed.push(*id),
+                _ => {}
+            }
+        }
         if changed.is_empty() && removed.is_empty() {
             return None;
         }
@@ -110,5 +117,13 @@ impl AssignmentSet {
         sent.extend(changed.iter().map(|task| (task.id, Sent::of(task))));
         self.sequence += 1;
         Some(Assignments::Incremental { sequence: self.sequence, changed, removed })
+    }
+
+    fn complete(&mut self, state: &State) -> Assignments {
+        let tasks = state.tasks_of_node(self.node).filter(|task| is_assigned_to_node(task, self.node));
+        let tasks: Vec<Arc<Task>> = tasks.cloned().collect();
+        self.sent = Some(tasks.iter().map(|task| (task.id, Sent::of(task))).collect());
+        self.sequence += 1;
+        Assignments::Complete { sequence: self.sequence, tasks }
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the dispatcher's rules.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,6 +185,7 @@ mod assignments {
         fn a_node_that_follows_knows_what_the_state_says(acts in proptest::collection::vec((0..6u8, 1..8u128), 1..60)) {
             let mut state = state();
             let mut set = AssignmentSet::new(NODE);
+            let mut told_of_it_alone = AssignmentSet::new(NODE);
             let mut known = Vec::new();
             let mut last = 0;
             for (act, number) in acts {
@@ -193,14 +195,19 @@ mod assignments {
                     2 => apply(&mut state, Write::TaskDesired(id(number), TaskState::Shutdown)),
                     3 => apply(&mut state, Write::TaskStatus(id(number), status(TaskState::Running))),
                     4 => apply(&mut state, Write::TaskStatus(id(number), status(TaskState::Complete))),
-                    5 if number == 1 => set.reset(),
+                    5 if number == 1 => {
+                        set.reset();
+                        told_of_it_alone.reset();
+                    }
                     _ => apply(&mut state, Write::TaskRemove(id(number))),
                 }
                 while let Some(message) = set.next(&state) {
                     prop_assert_eq!(set.sequence(), last + 1);
                     last = set.sequence();
+                    prop_assert_eq!(told_of_it_alone.next_of(&state, &BTreeSet::from([id(number)])), Some(message.clone()));
                     follow(&mut known, message);
                 }
+                prop_assert_eq!(told_of_it_alone.next(&state), None);
                 let wanted: Vec<_> = state
                     .tasks()
                     .filter(|task| is_assigned_to_node(task, NODE))
