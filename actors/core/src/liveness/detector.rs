@@ -92,6 +92,8 @@ pub struct Detector {
     ticked: Timestamp,
     /// When the leader last heard nobody at all: what was not heard until then proves nothing.
     isolated: Timestamp,
+    /// Since when it hears sessions alone.
+    doubtful: Option<Timestamp>,
 }
 
 /// What the leader must think of itself before it judges others.
@@ -99,7 +101,8 @@ pub struct Detector {
 enum Standing {
     /// Gossip hears others, and so whom they suspect.
     Connected,
-    /// Only sessions are heard: one witness of three.
+    /// Only sessions are heard: one witness of three. Where that has come about just now, as after a pause of the leader,
+    /// the others may be heard again at once.
     Doubtful,
     /// It hears nobody in any way.
     Alone,
@@ -109,7 +112,13 @@ impl Detector {
     /// A detector that watches nobody yet.
     #[must_use]
     pub fn new(config: DetectorConfig) -> Self {
-        Self { config, nodes: BTreeMap::new(), ticked: Timestamp::default(), isolated: Timestamp::default() }
+        Self {
+            config,
+            nodes: BTreeMap::new(),
+            ticked: Timestamp::default(),
+            isolated: Timestamp::default(),
+            doubtful: None,
+        }
     }
 
     /// From now on silence means what fits to this time between two heartbeats.
@@ -163,6 +172,7 @@ impl Detector {
         let back = self.ticked.since(now);
         self.ticked = now;
         self.isolated = self.isolated.min(now);
+        self.doubtful = self.doubtful.map(|since| since.min(now));
         for watched in self.nodes.values_mut() {
             if !back.is_zero() && !is_put_back(Bug::ClockBackNotSeen) {
                 let back = u64::try_from(back.as_millis()).unwrap_or(u64::MAX);
@@ -179,6 +189,7 @@ impl Detector {
     pub fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
         let DetectorConfig { silence, unreachable, alone, .. } = self.config;
         let since_isolated = [self.isolated.plus(silence), self.isolated.plus(unreachable)];
+        let since_doubtful = self.doubtful.map(|since| since.plus(unreachable));
         self.nodes
             .values()
             .filter(|watched| !watched.down)
@@ -187,6 +198,7 @@ impl Detector {
                 [w.heard.plus(silence), graced.plus(silence), graced.plus(unreachable), graced.plus(alone)]
             })
             .chain(since_isolated)
+            .chain(since_doubtful)
             .filter(|at| *at > now)
             .min()
     }
@@ -197,7 +209,8 @@ impl Detector {
         if standing == Standing::Alone {
             self.isolated = now;
         }
-        let (config, isolated) = (&self.config, self.isolated);
+        self.doubtful = (standing == Standing::Doubtful).then(|| self.doubtful.unwrap_or(now));
+        let (config, isolated) = (&self.config, self.isolated.max(self.doubtful.unwrap_or_default()));
         self.nodes
             .iter_mut()
             .filter_map(|(id, watched)| {

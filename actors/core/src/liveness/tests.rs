@@ -158,12 +158,37 @@ fn a_node_that_is_down_comes_back_by_its_own_word_only() {
 #[test]
 fn a_leader_whose_gossip_is_deaf_waits_twice_as_long() {
     let mut detector = detector();
+    assert_eq!(verdict(&mut detector, 0), Some(Verdict::Up));
     for ms in [1_000, 1_700] {
         detector.heard(ME, at(ms));
         detector.heard(NodeId::from_u128(3), at(ms));
         assert_eq!(verdict(&mut detector, ms), None);
     }
     assert_eq!(verdict(&mut detector, 1_800), Some(Verdict::Down));
+}
+
+#[test]
+fn a_leader_whose_gossip_is_deaf_only_now_does_not_judge_by_it_yet() {
+    let mut detector = detector();
+    for (ms, gossip_alive, verdict_then) in [
+        // Another node hears the silent one, which the leader cannot.
+        (9_000, true, Some(Verdict::Unreachable)),
+        // The leader stood still, and its gossip takes the others for dead.
+        (10_000, false, None),
+        (11_700, false, None),
+        (11_800, false, Some(Verdict::Down)),
+    ] {
+        for id in [ME, NodeId::from_u128(3)] {
+            detector.heard(id, at(ms));
+            detector.evidence(id, Evidence { gossip_alive, ..Evidence::default() });
+        }
+        let peers = u32::from(gossip_alive);
+        let evidence =
+            Evidence { known: true, gossip_alive: false, peers_hearing: peers, peers_asked: peers };
+        detector.evidence(NODE, evidence);
+        assert_eq!(verdict(&mut detector, ms), verdict_then, "{ms}");
+    }
+    assert_eq!(detector.next_deadline(at(11_700)), Some(at(11_800)));
 }
 
 #[test]

@@ -126,7 +126,9 @@ impl Scheduler {
 
     /// Record a placement that the table counts already.
     fn assign(&mut self, round: &mut Round<'_>, id: TaskId, slot: u32, message: &str, outcome: &mut Outcome) {
-        let Some(waiting) = round.group.tasks.remove(&id) else { return };
+        if round.group.tasks.remove(&id).is_none() {
+            return;
+        }
         let Some(node) = self.table.node(slot).map(|node| node.id) else { return };
         self.held.insert(
             id,
@@ -136,7 +138,7 @@ impl Scheduler {
                 spec: Arc::clone(&round.group.spec),
                 ports: round.demand.ports.as_slice().into(),
                 live: true,
-                proposed_at: Some(waiting.revision),
+                proposed: true,
             },
         );
         let (ports, at) = (round.ports.clone(), round.now);

@@ -131,9 +131,9 @@ impl Scheduler {
             self.queue.remove(id);
             return;
         };
-        let proposed = self.held.get(&id).and_then(|held| held.proposed_at);
-        if proposed == Some(task.meta.revision) && waits(task) {
-            // An old event of a task that has been placed since: the placement is on its way.
+        if waits(task) && self.held.get(&id).is_some_and(|held| held.proposed) {
+            // Whatever became of it otherwise, the placement is on its way: its node has no room for another until it is
+            // committed or refused.
             return;
         }
         self.table.note_failure(task, id, task.status.at);
@@ -157,7 +157,7 @@ impl Scheduler {
             spec: Arc::clone(&task.spec),
             ports: taken_ports(&task.ports).into(),
             live: task.is_live(),
-            proposed_at: None,
+            proposed: false,
         })
     }
 

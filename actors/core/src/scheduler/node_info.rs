@@ -25,8 +25,8 @@ pub(super) struct Held {
     pub(super) ports: Arc<[HostPort]>,
     /// Whether it shall go on running: only such tasks count for spread and for the maximum per node.
     pub(super) live: bool,
-    /// Revision at which it was placed here, until the placement is seen committed.
-    pub(super) proposed_at: Option<u64>,
+    /// The placement is on its way, and was not seen committed yet.
+    pub(super) proposed: bool,
 }
 
 /// All nodes with what is free on them. Placing a task on it takes effect at once.

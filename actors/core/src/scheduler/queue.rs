@@ -12,8 +12,6 @@ pub(super) type GroupKey = (ServiceId, u64, Vec<HostPort>);
 /// One task that waits.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Waiting {
-    /// Its revision when it was last looked at.
-    pub(super) revision: u64,
     /// The node that its orchestrator chose, for a global service.
     pub(super) node: Option<NodeId>,
     /// Why it waits, as it was last told, and when; none while it is new.
@@ -54,7 +52,7 @@ impl Queue {
         let status = &task.status;
         let told =
             (status.state == TaskState::Pending).then(|| (Arc::from(status.error.as_str()), status.at));
-        let waiting = Waiting { revision: task.meta.revision, node: task.node_id, told };
+        let waiting = Waiting { node: task.node_id, told };
         if self.keys.get(&task.id).is_some_and(|known| *known != key) {
             self.remove(task.id);
         }

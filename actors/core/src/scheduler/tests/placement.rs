@@ -229,3 +229,22 @@ fn a_host_port_stays_taken_until_the_stopping_task_is_gone() {
     applied.events.iter().for_each(|event| scheduler.observe(&state, event));
     assert_eq!(per_node(&scheduler.decide(&state, NOW)), BTreeMap::from([(1, 1)]));
 }
+
+#[test]
+fn a_placement_on_its_way_keeps_its_room_whatever_else_is_said_of_the_task() {
+    let mut spec = TaskSpec::default();
+    spec.resources.reservations.nano_cpus = 3 * CPU;
+    let web = service(1, spec, None);
+    let mut state = state_of(vec![node(1)], std::slice::from_ref(&web), vec![task(1, &web), task(2, &web)]);
+    let mut scheduler = Scheduler::new(&state);
+    let plan = scheduler.decide(&state, NOW);
+    assert_eq!(assignments(&plan).len(), 1);
+    // Something else is said of both before the plan is committed, and heard.
+    let waits = TaskStatus { state: TaskState::Pending, ..TaskStatus::default() };
+    let writes = [1, 2].map(|id| Write::TaskStatus(TaskId::from_u128(id), waits.clone()));
+    let applied = apply(&mut state, writes.to_vec());
+    applied.events.iter().for_each(|event| scheduler.observe(&state, event));
+    // The plan is committed, and not heard of yet.
+    let state = after(&state, &plan);
+    assert_eq!(assignments(&scheduler.decide(&state, NOW)), []);
+}
