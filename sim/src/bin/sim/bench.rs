@@ -13,6 +13,7 @@ use shoal_sim::options::{Options, Profile};
 use shoal_sim::plan::Plan;
 
 use crate::cli;
+use crate::jobs;
 use crate::one;
 
 /// Paces that are measured: as it ships, as Swarm's, whose leaders beat once a second, and slower still.
@@ -24,7 +25,7 @@ const YEAR_S: f64 = 365.25 * 24.0 * 3_600.0;
 /// `sim bench`
 pub(crate) fn run(words: &cli::Bench) -> anyhow::Result<ExitCode> {
     if words.seconds > 0 {
-        println!("Five hosts, three of them managers, a disaster and a change by people about every minute:");
+        println!("Five hosts, three of them managers, a change by people every minute:");
         for (depth, name, paces) in [(Depth::Fast, "fast", &FAST[..]), (Depth::Full, "full", &FULL[..])] {
             for pace in paces.iter().copied().filter_map(Pace::slower) {
                 speed(depth, name, pace, words.seconds)?;
@@ -38,28 +39,46 @@ pub(crate) fn run(words: &cli::Bench) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// One process for each processor, each with a seed of its own, all at once.
 fn speed(depth: Depth, name: &str, pace: Pace, seconds: u64) -> anyhow::Result<()> {
     let seconds = seconds * u64::from(pace.times());
-    let (outcome, _) = one::live(&Plan::drawn(options(depth, pace, seconds)), false)?;
-    anyhow::ensure!(outcome.code == 0, "the run at {name} depth ended badly: {:?}", outcome.found);
-    let speed = outcome.virtual_s / outcome.wall_s.max(0.001);
+    let folder = one::folder()?;
+    let mut open = Vec::new();
+    for seed in 1..=jobs::count(None) as u64 {
+        let file = folder.path().join(format!("{seed}.json"));
+        Plan::drawn(options(seed, depth, pace, seconds)).write(&file)?;
+        let file = file.to_str().context("the folder for temporary files has an odd name")?.to_owned();
+        open.push(jobs::start(seed, &["replay".into(), file, "--json".into()])?);
+    }
+    let (mut processes, mut speed, mut disasters, mut minutes) = (0, 0.0, 0, 0.0);
+    while let Some(ended) = jobs::any(&mut open)? {
+        let outcome = ended.outcome;
+        if outcome.code != 0 {
+            jobs::stop(&mut open);
+            anyhow::bail!("seed {} at {name} depth ended badly: {:?}", ended.tag, outcome.found);
+        }
+        processes += 1;
+        speed += outcome.virtual_s / outcome.wall_s.max(0.001);
+        disasters += outcome.figures.get("disasters").copied().unwrap_or(0);
+        minutes += outcome.virtual_s / 60.0;
+    }
     println!(
-        "  {name} depth, a heartbeat of consensus every {} ms: {speed:.0} virtual s a second ({:.0} virtual s in {:.1} s, {} disasters); a virtual year takes {:.1} h",
+        "  {name} depth, a heartbeat of consensus every {} ms: {:.0} virtual s a second in each of {processes} processes, {speed:.0} in all, {:.1} disasters a virtual minute; a virtual year takes {:.1} h",
         Timing::at(pace).heartbeat.as_millis(),
-        outcome.virtual_s,
-        outcome.wall_s,
-        outcome.figures.get("disasters").copied().unwrap_or(0),
+        speed / f64::from(processes),
+        disasters as f64 / minutes,
         YEAR_S / speed / 3_600.0,
     );
     Ok(())
 }
 
-fn options(depth: Depth, pace: Pace, seconds: u64) -> Options {
-    let drawn = Options::drawn(1, Profile::Everything, depth, Duration::from_secs(seconds)).at(pace);
+fn options(seed: u64, depth: Depth, pace: Pace, seconds: u64) -> Options {
+    let drawn = Options::drawn(seed, Profile::Everything, depth, Duration::from_secs(seconds)).at(pace);
     Options {
         hosts: 5,
         managers: 3,
-        fault_every: Duration::from_secs(55),
+        // What lasts long ends the plan sooner: a little more often than once a minute.
+        fault_every: Duration::from_secs(50),
         change_every: Duration::from_secs(60),
         ..drawn
     }
