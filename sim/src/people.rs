@@ -245,7 +245,7 @@ impl Around {
             }
         }
         self.report_on_others(liar, &manager, &peer).await;
-        sleep(LATE_EVERY).await;
+        sleep(self.options.pace.of(LATE_EVERY)).await;
         self.ask_late(liar, number).await;
     }
 
@@ -265,7 +265,7 @@ impl Around {
             let Some((_tx, mut rx)) = session(worker, &peer, 0, LATE_MAX).await else { return };
             let Ok(Ok(Some(frame))) = timeout(LATE_MAX, rx.recv()).await else { return };
             let Ok(ToNode::Reply(SessionReply::Open { .. })) = codec::decode(&frame.body) else { return };
-            sleep(LATE_EVERY).await;
+            sleep(self.options.pace.of(LATE_EVERY)).await;
         }
         let name = described(worker).hostname;
         self.broken.borrow_mut().push(format!("sessions: an earlier life of {name} takes its session over"));
