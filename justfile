@@ -31,7 +31,7 @@ fuzz TARGET SECONDS="60":
 
 # Simulated clusters: `just sim run --seed 7`, `just sim check --seeds 20`.
 sim *ARGS:
-    cargo run --profile sim --locked --package shoal-sim --bin sim -- {{ARGS}}
+    cargo run --profile sim-dev --locked --package shoal-sim --bin sim -- {{ARGS}}
 
 # Licences, advisories, bans.
 deny:

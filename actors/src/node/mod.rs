@@ -366,7 +366,7 @@ impl Node {
     /// A manager that stopped between its certificate and its seat asks again; one that has its seat does nothing.
     async fn keep_asking_for_seat(self, member: Arc<Member>, raft: RaftHandle) {
         // Time to read the log and to hear of the members in it.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(self.0.pace.of(Duration::from_secs(2))).await;
         while member.manager().is_some() && !raft.voters().contains_key(&member.node_id()) {
             let wanted = raft.state().node(member.node_id()).is_none_or(|n| n.spec.role == Role::Manager);
             if !wanted {
@@ -674,8 +674,7 @@ impl Node {
         let _guard = self.0.lifecycle.lock().await;
         self.may_enter()?;
         self.set_status(LocalState::Pending, "");
-        let entered = self.enter(options).await;
-        let (member, raft) = match entered {
+        let (member, raft) = match self.enter(options).await {
             Ok(entered) => entered,
             Err(error) => {
                 self.undo().await;

@@ -79,10 +79,7 @@ impl Inner {
         let deadline = Instant::now() + self.timing.pace.of(TIME);
         let index = loop {
             let attempt = match self.leader() {
-                Some(leader) if leader == self.me => match timeout_at(deadline, self.reads.index()).await {
-                    Ok(attempt) => attempt,
-                    Err(_) => Err(Err(ProposeError::Unavailable(self.no_leader("")))),
-                },
+                Some(leader) if leader == self.me => self.index_here(deadline).await,
                 Some(leader) => match self.ask(leader, Kind::ReadIndex, &(), deadline).await {
                     Ok(Outcome::Done(index)) => Ok(index),
                     Ok(Outcome::NotLeader(_)) => Err(Ok(TryAgain::nothing(""))),
@@ -103,5 +100,11 @@ impl Inner {
             }
         };
         self.wait_applied(index, deadline).await
+    }
+
+    /// The index that a read beginning now must have applied, if this node leads still.
+    pub(super) async fn index_here(&self, deadline: Instant) -> Attempt<ProposeError> {
+        let late = |_| Err(Err(ProposeError::Unavailable(self.no_leader(""))));
+        timeout_at(deadline, self.reads.index()).await.unwrap_or_else(late)
     }
 }

@@ -58,7 +58,9 @@ impl Inner {
                 Err(Ok(again)) => again.reason,
             };
             if self.leader().is_some() {
-                leaderless = leaderless.max(Instant::now() + Duration::from_secs(1)).min(deadline);
+                leaderless = leaderless
+                    .max(Instant::now() + self.timing.pace.of(Duration::from_secs(1)))
+                    .min(deadline);
             }
             self.wait_for_leader(&reason, leaderless).await.map_err(seat_error)?;
         }
@@ -120,16 +122,22 @@ impl Inner {
         if is_voter {
             return Ok(at);
         }
-        if let Err(reason) = self.caught_up(node, deadline).await {
+        if let Err(error) = self.may_vote(node, deadline).await {
             if !known.contains_key(&node) {
                 let gone = ChangeMembers::RemoveNodes(BTreeSet::from([node]));
-                let _ = self.change(gone, Instant::now() + Duration::from_secs(2)).await;
+                let _ = self.change(gone, Instant::now() + self.timing.pace.of(Duration::from_secs(2))).await;
             }
-            return Err(reason.map_err(|reason| SeatError::NotCaughtUp { node, reason }));
+            return Err(error);
         }
-        // It may have been demoted meanwhile. If it is from now on, its seat is taken before it may forget the log.
-        self.is_wanted(node).await?;
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([node])), deadline).await
+    }
+
+    /// Wait until a newcomer's vote may count.
+    async fn may_vote(&self, node: NodeId, deadline: Instant) -> Result<(), Result<TryAgain, SeatError>> {
+        let caught_up = self.caught_up(node, deadline).await;
+        caught_up.map_err(|error| error.map_err(|reason| SeatError::NotCaughtUp { node, reason }))?;
+        // It may have been demoted meanwhile. If it is from now on, its seat is taken before it may forget the log.
+        self.is_wanted(node).await
     }
 
     /// Refuse a seat to a node that is to be a worker or is gone, by the newest that is committed.
@@ -148,9 +156,7 @@ impl Inner {
     /// Be sure that no other leads, and have applied what was committed until now.
     async fn leads_still(&self) -> Result<(), Result<TryAgain, SeatError>> {
         let deadline = Instant::now() + self.timing.pace.of(propose::TIME);
-        let late = || Err(SeatError::Unavailable("no majority of the managers answered".into()));
-        let index = timeout_at(deadline, self.reads.index()).await.map_err(|_| late())?;
-        let index = index.map_err(|again| again.map_err(seat_error))?;
+        let index = self.index_here(deadline).await.map_err(|again| again.map_err(seat_error))?;
         self.wait_applied(index, deadline).await.map_err(|error| Err(seat_error(error)))?;
         Ok(())
     }
@@ -158,8 +164,10 @@ impl Inner {
     /// Wait until a newcomer has what the log held when it came.
     async fn caught_up(&self, node: NodeId, deadline: Instant) -> Result<(), Result<TryAgain, String>> {
         let goal = self.raft.metrics().borrow().last_log_index.unwrap_or(0);
+        let (patience, silence) =
+            (self.timing.pace.of(Duration::from_secs(5)), self.timing.pace.of(Duration::from_secs(2)));
         let mut best = None;
-        let mut progress_by = Instant::now() + Duration::from_secs(5);
+        let mut progress_by = Instant::now() + patience;
         loop {
             let matched = {
                 let metrics = self.raft.metrics();
@@ -171,10 +179,10 @@ impl Inner {
                 return Ok(());
             }
             let now = Instant::now();
-            let heard = self.reach.last_answer(node).is_some_and(|at| at.elapsed() < Duration::from_secs(2));
+            let heard = self.reach.last_answer(node).is_some_and(|at| at.elapsed() < silence);
             if matched > best || heard {
                 best = best.max(matched);
-                progress_by = now + Duration::from_secs(5);
+                progress_by = now + patience;
             }
             if now >= progress_by {
                 return Err(Err("it does not answer".into()));

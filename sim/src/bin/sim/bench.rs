@@ -45,10 +45,9 @@ fn speed(depth: Depth, name: &str, pace: Pace, seconds: u64) -> anyhow::Result<(
     let folder = one::folder()?;
     let mut open = Vec::new();
     for seed in 1..=jobs::count(None) as u64 {
-        let file = folder.path().join(format!("{seed}.json"));
-        Plan::drawn(options(seed, depth, pace, seconds)).write(&file)?;
-        let file = file.to_str().context("the folder for temporary files has an odd name")?.to_owned();
-        open.push(jobs::start(seed, &["replay".into(), file, "--json".into()])?);
+        let plan = Plan::drawn(options(seed, depth, pace, seconds));
+        let words = jobs::replay_words(&plan, &folder.path().join(format!("{seed}.json")))?;
+        open.push(jobs::start(seed, &words)?);
     }
     let (mut processes, mut speed, mut disasters, mut minutes) = (0, 0.0, 0, 0.0);
     while let Some(ended) = jobs::any(&mut open)? {

@@ -1,10 +1,12 @@
 //! Runs in processes of their own, several at once: nothing of one run is left for the next, and a crash is one run's.
 
 use std::io::Read as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use shoal_sim::plan::Plan;
 
 use crate::outcome::{CRASHED, Outcome};
 
@@ -29,6 +31,12 @@ pub(crate) struct Ended<T> {
 pub(crate) fn count(said: Option<usize>) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     said.unwrap_or(processors).clamp(1, 1024)
+}
+
+/// Words for a process that replays this plan, which is written to a file first.
+pub(crate) fn replay_words(plan: &Plan, file: &Path) -> anyhow::Result<Vec<String>> {
+    plan.write(file)?;
+    Ok(vec!["replay".to_owned(), "--json".to_owned(), file.display().to_string()])
 }
 
 /// Begin one.

@@ -23,9 +23,7 @@ struct Tries<'a> {
 
 impl Tries<'_> {
     fn words(&self, plan: &Plan, at: usize) -> anyhow::Result<Vec<String>> {
-        let file = self.folder.join(format!("try-{at}.json"));
-        plan.write(&file)?;
-        let mut words = vec!["replay".to_owned(), "--json".to_owned(), file.display().to_string()];
+        let mut words = jobs::replay_words(plan, &self.folder.join(format!("try-{at}.json")))?;
         words.extend(self.extra.iter().cloned());
         Ok(words)
     }
