@@ -5,6 +5,7 @@
 
 mod converged;
 mod placement;
+mod ports;
 mod slots;
 mod transition;
 
@@ -63,6 +64,13 @@ pub enum Violation {
         /// What went back.
         why: String,
     },
+    /// A port of the mesh was handed out twice.
+    PortTwice {
+        /// The port.
+        published: u16,
+        /// Who has it.
+        services: Vec<ServiceId>,
+    },
     /// A task was forgotten that may still run.
     ForgottenAlive(TaskId),
     /// An index tells another story than the objects.
@@ -85,6 +93,9 @@ impl fmt::Display for Violation {
             Self::Misplaced { task, node, why } => write!(f, "task {task} was placed on node {node}: {why}"),
             Self::Senseless { task, why } => write!(f, "task {task}: {why}"),
             Self::WentBack { task, why } => write!(f, "task {task} went back: {why}"),
+            Self::PortTwice { published, services } => {
+                write!(f, "port {published} was handed out to {services:?}")
+            }
             Self::ForgottenAlive(task) => write!(f, "task {task} was forgotten though it may still run"),
             Self::Index(what) => f.write_str(what),
         }
@@ -98,6 +109,7 @@ pub fn check(state: &State) -> Vec<Violation> {
     indexes(state, &mut found);
     slots::tasks_make_sense(state, &mut found);
     slots::no_slot_runs_twice(state, &mut found);
+    ports::are_handed_out_once(state, &mut found);
     found
 }
 

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod dispatcher;
 pub mod liveness;
+pub mod mesh;
 pub mod model;
 pub mod orchestrator;
 pub mod pace;

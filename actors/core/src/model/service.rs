@@ -286,7 +286,7 @@ pub struct PortConfig {
     pub protocol: Protocol,
     /// Port in the container.
     pub target_port: u16,
-    /// Port outside; 0 lets the engine choose (mode host).
+    /// Port outside. 0 leaves it open: the engine chooses (mode host), or the cluster does, once and for all (mode ingress).
     pub published_port: u16,
     /// How.
     pub mode: PortMode,
@@ -309,6 +309,13 @@ pub struct EndpointSpec {
     pub mode: EndpointMode,
     /// Its ports.
     pub ports: Vec<PortConfig>,
+}
+
+impl EndpointSpec {
+    /// Its ports that are published in this way.
+    pub fn ports_in(&self, mode: PortMode) -> impl Iterator<Item = &PortConfig> {
+        self.ports.iter().filter(move |port| port.mode == mode)
+    }
 }
 
 /// What happens when an update fails.

@@ -34,7 +34,7 @@ fn runs_differently(a: &TaskSpec, b: &TaskSpec) -> bool {
 
 /// The host ports that a task of the service takes.
 pub(super) fn host_ports(service: &Service) -> Vec<PortConfig> {
-    service.spec.endpoint.ports.iter().filter(|port| port.mode == PortMode::Host).cloned().collect()
+    service.spec.endpoint.ports_in(PortMode::Host).cloned().collect()
 }
 
 fn ports_differ(service: &Service, task: &Task) -> bool {

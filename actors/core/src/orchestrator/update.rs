@@ -195,8 +195,8 @@ fn replace_next(
 
 /// A new task can run beside the old one, unless both need the same port of the same node.
 fn starts_first(service: &Service, run: &Run, old: &Task) -> bool {
-    let same_port = matches!(old.slot, Slot::Node(_))
-        && service.spec.endpoint.ports.iter().any(|port| port.mode == PortMode::Host);
+    let same_port =
+        matches!(old.slot, Slot::Node(_)) && service.spec.endpoint.ports_in(PortMode::Host).next().is_some();
     run.config.order == UpdateOrder::StartFirst && old.status.state == TaskState::Running && !same_port
 }
 

@@ -56,7 +56,7 @@ impl Demand {
 
 /// The ports that a service's tasks take on their nodes.
 pub(super) fn host_ports(service: &Service) -> Vec<PortConfig> {
-    service.spec.endpoint.ports.iter().filter(|port| port.mode == PortMode::Host).cloned().collect()
+    service.spec.endpoint.ports_in(PortMode::Host).cloned().collect()
 }
 
 /// The numbers taken by ports of mode host; a port that the engine chooses takes none.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Command, Event, EventKind, Expect, ObjectId, State, Write};
 use crate::model::{
-    Meta, Node, NodeId, NodeState, Service, ServiceId, ServiceSpec, Task, TaskId, TaskState, TaskStatus,
-    Timestamp,
+    Meta, Node, NodeId, NodeState, PortMode, Protocol, Service, ServiceId, ServiceSpec, Task, TaskId,
+    TaskState, TaskStatus, Timestamp,
 };
 use crate::put_back::{Bug, is_put_back};
 
@@ -37,6 +37,19 @@ pub enum ApplyError {
     /// The node was removed from the cluster.
     #[error("node {0} was removed from this cluster")]
     NodeRemoved(NodeId),
+    /// Another service has the port.
+    #[error("port '{published}' is already in use by service {owner} as an ingress port")]
+    PortTaken {
+        /// The port.
+        published: u16,
+        /// Its protocol.
+        protocol: Protocol,
+        /// The service that has it, in words.
+        owner: String,
+    },
+    /// No port is left to choose from.
+    #[error("no port from 30000 to 32767 is free: name a published port")]
+    NoPortLeft,
 }
 
 /// What a command did.
@@ -261,6 +274,7 @@ impl Applying<'_> {
         if self.state.services_by_name.contains_key(&name) {
             return Err(ApplyError::NameTaken(name));
         }
+        self.state.hand_out_ports(id, &mut service.spec)?;
         service.meta = self.fresh();
         service.task_spec_version = self.index;
         self.state.services_by_name.insert(name, id);
@@ -269,8 +283,9 @@ impl Applying<'_> {
         Ok(())
     }
 
-    fn service_spec(&mut self, id: ServiceId, spec: ServiceSpec) -> Result<(), ApplyError> {
+    fn service_spec(&mut self, id: ServiceId, mut spec: ServiceSpec) -> Result<(), ApplyError> {
         let mut service = self.service(id)?;
+        self.state.hand_out_ports(id, &mut spec)?;
         if service.spec.name != spec.name {
             if self.state.services_by_name.contains_key(&spec.name) {
                 return Err(ApplyError::NameTaken(spec.name));
@@ -279,7 +294,10 @@ impl Applying<'_> {
             self.state.services_by_name.insert(spec.name.clone(), id);
         }
         let object = Arc::make_mut(&mut service);
-        if *object.spec.task != *spec.task || object.spec.endpoint != spec.endpoint {
+        // Ports of the mesh are no task's business.
+        let host_ports =
+            |spec: &ServiceSpec| spec.endpoint.ports_in(PortMode::Host).cloned().collect::<Vec<_>>();
+        if *object.spec.task != *spec.task || host_ports(&object.spec) != host_ports(&spec) {
             object.task_spec_version = self.index;
         }
         object.previous_spec = Some(std::mem::replace(&mut object.spec, spec));

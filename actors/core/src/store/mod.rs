@@ -2,6 +2,7 @@
 
 mod apply;
 mod command;
+mod ports;
 mod query;
 mod state;
 #[cfg(test)]
@@ -9,4 +10,5 @@ mod tests;
 
 pub use apply::{Applied, ApplyError};
 pub use command::{Command, Expect, ObjectId, Write};
+pub use ports::DYNAMIC_PORTS;
 pub use state::{Event, EventKind, State};

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::*;
 
-fn service(id: u128, name: &str) -> Service {
+pub(super) fn service(id: u128, name: &str) -> Service {
     Service {
         meta: Meta::default(),
         id: ServiceId::from_u128(id),

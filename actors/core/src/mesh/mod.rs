@@ -1,0 +1,9 @@
+//! Where the traffic of published ports goes: which tasks may take it, and which of them a connection is given to.
+
+mod choose;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+pub use choose::{Load, choose};
+pub use routes::{Backend, Options, OptionsError, Route, RouteTable, Routes};

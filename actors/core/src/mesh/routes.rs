@@ -1,0 +1,222 @@
+//! Routes: what every node has to know of a service to take its traffic, made from the state alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Node, NodeId, NodeState, PortConfig, PortMode, Service, ServiceId, Task, TaskId, TaskState,
+};
+use crate::store::{EventKind, ObjectId, State};
+
+/// Label of a service: how long its connections may go on once a task shall stop.
+const DRAIN_LABEL: &str = "shoal.drain";
+/// Label of a service: whether its tasks are told the client's address in a PROXY header.
+const PROXY_LABEL: &str = "shoal.proxy-protocol";
+const DRAIN_DEFAULT: Duration = Duration::from_secs(60);
+const DRAIN_MAX: Duration = Duration::from_secs(3600);
+
+/// A task that takes traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// The task.
+    pub task: TaskId,
+    /// Where it runs.
+    pub node: NodeId,
+    /// The node's address for other nodes, `ip:port`.
+    pub addr: String,
+}
+
+/// How a service's traffic is treated, as its labels say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// How long open connections may go on once their task shall stop.
+    pub drain: Duration,
+    /// Whether each connection begins with a PROXY protocol v2 header.
+    pub proxy_header: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { drain: DRAIN_DEFAULT, proxy_header: false }
+    }
+}
+
+/// A label says what cannot be done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{label}: {problem}")]
+pub struct OptionsError {
+    /// The label.
+    pub label: &'static str,
+    /// What is wrong, and what is wanted.
+    pub problem: String,
+}
+
+impl Options {
+    /// Read the labels of a service.
+    ///
+    /// # Errors
+    /// The label that cannot be read, and what is wanted.
+    pub fn of_labels(labels: &BTreeMap<String, String>) -> Result<Self, OptionsError> {
+        let mut options = Self::default();
+        if let Some(text) = labels.get(DRAIN_LABEL) {
+            let wrong = || OptionsError {
+                label: DRAIN_LABEL,
+                problem: format!("{text:?} is no time: seconds up to 3600 are wanted, such as 45s"),
+            };
+            let number = text.strip_suffix('s').unwrap_or(text);
+            let seconds: u64 = number.parse().map_err(|_| wrong())?;
+            options.drain =
+                Some(Duration::from_secs(seconds)).filter(|t| *t <= DRAIN_MAX).ok_or_else(wrong)?;
+        }
+        if let Some(text) = labels.get(PROXY_LABEL) {
+            options.proxy_header = match text.as_str() {
+                "v2" => true,
+                "" | "off" => false,
+                other => {
+                    let problem = format!("{other:?} is unknown: v2 or off is wanted");
+                    return Err(OptionsError { label: PROXY_LABEL, problem });
+                }
+            };
+        }
+        Ok(options)
+    }
+}
+
+/// What every node knows of a service with ports on the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The service.
+    pub service: ServiceId,
+    /// Its name.
+    pub name: String,
+    /// Its ports on the mesh.
+    pub ports: Vec<PortConfig>,
+    /// How its traffic is treated.
+    pub options: Options,
+    /// Tasks that take its traffic now, by id.
+    pub backends: Vec<Backend>,
+}
+
+/// Whether the task may be given traffic: it runs, is healthy where that is checked, shall go on, and its node is there.
+fn takes_traffic(task: &Task, node: &Node) -> bool {
+    let runs = task.status.state == TaskState::Running && task.desired == TaskState::Running;
+    runs && node.status.state != NodeState::Down
+}
+
+impl Route {
+    /// The route of a service; none if it has no port on the mesh.
+    #[must_use]
+    pub fn of(state: &State, service: &Service) -> Option<Self> {
+        let on_mesh = service.spec.endpoint.ports_in(PortMode::Ingress);
+        let ports: Vec<PortConfig> = on_mesh.filter(|port| port.published_port != 0).cloned().collect();
+        if ports.is_empty() {
+            return None;
+        }
+        let backend = |task: &Arc<Task>| {
+            let node = state.node(task.node_id?)?;
+            let addr = node.description.as_ref().map(|d| d.addr.clone()).unwrap_or_default();
+            takes_traffic(task, node).then(|| Backend { task: task.id, node: node.id, addr })
+        };
+        Some(Self {
+            service: service.id,
+            name: service.spec.name.clone(),
+            ports,
+            // What does not read was refused when it came; older clusters may hold some.
+            options: Options::of_labels(&service.spec.labels).unwrap_or_default(),
+            backends: state.tasks_of_service(service.id).filter_map(backend).collect(),
+        })
+    }
+}
+
+/// Routes for a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Routes {
+    /// All of them.
+    Complete(Vec<Arc<Route>>),
+    /// What changed since.
+    Changed {
+        /// New and changed ones.
+        changed: Vec<Arc<Route>>,
+        /// Services that have none any more.
+        removed: Vec<ServiceId>,
+    },
+}
+
+/// The routes of all services, kept up to date by the changes of the state.
+#[derive(Debug, Clone, Default)]
+pub struct RouteTable {
+    routes: BTreeMap<ServiceId, Arc<Route>>,
+    /// Whose service is no longer told by the state: tasks that were removed.
+    services: BTreeMap<TaskId, ServiceId>,
+}
+
+impl RouteTable {
+    /// Of a state.
+    #[must_use]
+    pub fn new(state: &State) -> Self {
+        let mut table = Self::default();
+        let all = state.services().map(|service| service.id).collect();
+        table.renew(state, &all);
+        table
+    }
+
+    /// All routes, for a node that knows none.
+    #[must_use]
+    pub fn complete(&self) -> Routes {
+        Routes::Complete(self.routes.values().cloned().collect())
+    }
+
+    /// The routes, by service.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.values()
+    }
+
+    /// Services whose route a change of this object may change.
+    pub fn touch(&self, state: &State, object: ObjectId, kind: EventKind, touched: &mut BTreeSet<ServiceId>) {
+        match object {
+            ObjectId::Service(id) => drop(touched.insert(id)),
+            ObjectId::Task(_) if self.routes.is_empty() => {}
+            ObjectId::Task(id) => {
+                let service =
+                    state.task(id).map(|task| task.service_id).or_else(|| self.services.get(&id).copied());
+                touched.extend(service.filter(|id| self.routes.contains_key(id)));
+            }
+            ObjectId::Node(id) if kind == EventKind::Removed => {
+                let there = |route: &&Arc<Route>| route.backends.iter().any(|backend| backend.node == id);
+                touched.extend(self.routes.values().filter(there).map(|route| route.service));
+            }
+            ObjectId::Node(id) if !self.routes.is_empty() => {
+                let services = state.tasks_of_node(id).map(|task| task.service_id);
+                touched.extend(services.filter(|id| self.routes.contains_key(id)));
+            }
+            ObjectId::Node(_) | ObjectId::Cluster => {}
+        }
+    }
+
+    /// Make the routes of these services anew. Returns what changed, if anything.
+    pub fn renew(&mut self, state: &State, services: &BTreeSet<ServiceId>) -> Option<Routes> {
+        let (mut changed, mut removed) = (Vec::new(), Vec::new());
+        for id in services {
+            let route = state.service(*id).and_then(|service| Route::of(state, service)).map(Arc::new);
+            let known = self.routes.get(id);
+            if known == route.as_ref() {
+                continue;
+            }
+            for backend in known.iter().flat_map(|route| &route.backends) {
+                self.services.remove(&backend.task);
+            }
+            if let Some(route) = route {
+                self.services.extend(route.backends.iter().map(|backend| (backend.task, *id)));
+                self.routes.insert(*id, Arc::clone(&route));
+                changed.push(route);
+            } else {
+                self.routes.remove(id);
+                removed.push(*id);
+            }
+        }
+        (!changed.is_empty() || !removed.is_empty()).then_some(Routes::Changed { changed, removed })
+    }
+}

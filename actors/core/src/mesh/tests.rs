@@ -1,0 +1,204 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::*;
+use crate::store::{Command, State, Write};
+
+fn ids(numbers: &[u128]) -> Vec<TaskId> {
+    numbers.iter().map(|number| TaskId::from_u128(*number)).collect()
+}
+
+fn backend(task: u128, node: u128) -> Backend {
+    Backend { task: TaskId::from_u128(task), node: NodeId::from_u128(node), addr: String::new() }
+}
+
+fn service(id: u128, published: u16) -> Service {
+    let port = PortConfig { target_port: 80, published_port: published, ..PortConfig::default() };
+    let ports = if published == 0 { vec![] } else { vec![port] };
+    Service {
+        meta: Meta::default(),
+        id: ServiceId::from_u128(id),
+        spec: ServiceSpec {
+            name: format!("s{id}"),
+            labels: BTreeMap::new(),
+            mode: ServiceMode::Replicated { replicas: 1 },
+            task: Default::default(),
+            update: None,
+            rollback: None,
+            endpoint: EndpointSpec { ports, ..EndpointSpec::default() },
+        },
+        previous_spec: None,
+        task_spec_version: 0,
+        update: None,
+    }
+}
+
+fn task(id: u128, service: u128, node: u128, state: TaskState) -> Task {
+    Task {
+        meta: Meta::default(),
+        id: TaskId::from_u128(id),
+        service_id: ServiceId::from_u128(service),
+        service_name: "s".into(),
+        slot: Slot::Replica(1),
+        node_id: Some(NodeId::from_u128(node)),
+        spec: Default::default(),
+        spec_version: 1,
+        ports: vec![],
+        desired: TaskState::Running,
+        start_after: None,
+        status: TaskStatus { state, ..TaskStatus::default() },
+    }
+}
+
+/// A state, and a table that follows it by its events alone.
+struct Followed {
+    state: State,
+    table: RouteTable,
+}
+
+impl Followed {
+    fn new() -> Self {
+        let mut followed = Self { state: State::default(), table: RouteTable::default() };
+        for id in 1..=3 {
+            let status = NodeStatus { state: NodeState::Ready, ..NodeStatus::default() };
+            let node = Node { id: NodeId::from_u128(id), status, ..Node::default() };
+            followed.write(vec![Write::NodeCreate(Box::new(node))]);
+        }
+        followed
+    }
+
+    fn write(&mut self, writes: Vec<Write>) -> Option<Routes> {
+        let command = Command { writes, ..Command::default() };
+        let applied = self.state.apply(self.state.applied() + 1, 1, command).unwrap_or_default();
+        let mut touched = BTreeSet::new();
+        for event in &applied.events {
+            self.table.touch(&self.state, event.object, event.kind, &mut touched);
+        }
+        self.table.renew(&self.state, &touched)
+    }
+
+    fn backends(&self) -> Vec<TaskId> {
+        self.table.routes().flat_map(|route| route.backends.iter().map(|backend| backend.task)).collect()
+    }
+}
+
+#[test]
+fn a_task_takes_traffic_from_when_it_runs_until_it_shall_stop() {
+    let mut followed = Followed::new();
+    followed.write(vec![Write::ServiceCreate(Box::new(service(1, 80)))]);
+    let id = TaskId::from_u128(7);
+    let status = |state| Write::TaskStatus(id, TaskStatus { state, ..TaskStatus::default() });
+    followed.write(vec![Write::TaskCreate(task(7, 1, 1, TaskState::Assigned).into())]);
+    assert!(followed.write(vec![status(TaskState::Starting)]).is_none());
+    assert!(followed.write(vec![status(TaskState::Running)]).is_some());
+    assert_eq!(followed.backends(), ids(&[7]));
+    assert!(followed.write(vec![Write::TaskDesired(id, TaskState::Shutdown)]).is_some());
+    assert_eq!(followed.backends(), ids(&[]));
+    assert!(followed.write(vec![status(TaskState::Shutdown)]).is_none());
+}
+
+#[test]
+fn a_lost_nodes_tasks_take_no_traffic_and_a_service_that_goes_takes_its_route_along() {
+    let mut followed = Followed::new();
+    followed.write(vec![
+        Write::ServiceCreate(Box::new(service(1, 80))),
+        Write::TaskCreate(task(7, 1, 1, TaskState::Running).into()),
+        Write::TaskCreate(task(8, 1, 2, TaskState::Running).into()),
+    ]);
+    assert_eq!(followed.backends(), ids(&[7, 8]));
+    let down = NodeStatus { state: NodeState::Down, ..NodeStatus::default() };
+    followed.write(vec![Write::NodeStatus(NodeId::from_u128(1), down)]);
+    assert_eq!(followed.backends(), ids(&[8]));
+    let gone = followed.write(vec![Write::ServiceRemove(ServiceId::from_u128(1))]);
+    assert_eq!(gone, Some(Routes::Changed { changed: vec![], removed: vec![ServiceId::from_u128(1)] }));
+}
+
+#[test]
+fn services_without_a_port_on_the_mesh_cost_nothing() {
+    let mut followed = Followed::new();
+    let mut hosts = service(1, 80);
+    hosts.spec.endpoint.ports[0].mode = PortMode::Host;
+    let writes = vec![Write::ServiceCreate(Box::new(hosts)), Write::ServiceCreate(Box::new(service(2, 0)))];
+    assert_eq!(followed.write(writes), None);
+    assert_eq!(followed.write(vec![Write::TaskCreate(task(7, 1, 1, TaskState::Running).into())]), None);
+}
+
+#[test]
+fn the_least_loaded_is_chosen_and_ones_own_among_equals() {
+    let backends = [backend(1, 1), backend(2, 2), backend(3, 3)];
+    let chosen = |loads: [Load; 3], here: u128, turn| {
+        let at = |backend: &Backend| loads[backend.task.as_u128() as usize - 1];
+        choose(&backends, at, NodeId::from_u128(here), turn).map(|backend| backend.task.as_u128())
+    };
+    let open = |open| Load { open, ..Load::default() };
+    let failed = Load { failed: true, ..Load::default() };
+    let tried = Load { tried: true, ..Load::default() };
+    assert_eq!(chosen([open(1), open(1), open(1)], 2, 0), Some(2));
+    assert_eq!(chosen([open(0), open(1), open(1)], 2, 0), Some(1));
+    // Nobody of here: by turns.
+    let turns: Vec<_> = (0..4).map(|turn| chosen([open(0); 3], 9, turn)).collect();
+    assert_eq!(turns, [Some(1), Some(2), Some(3), Some(1)]);
+    assert_eq!(chosen([failed, open(9), failed], 1, 0), Some(2));
+    assert_eq!(chosen([failed, tried, tried], 2, 0), Some(1));
+    assert_eq!(chosen([tried; 3], 1, 0), None);
+    assert_eq!(choose(&[], |_| Load::default(), NodeId::from_u128(1), 5), None);
+}
+
+#[test]
+fn labels_say_how_traffic_is_treated() {
+    let read = |key: &str, value: &str| Options::of_labels(&BTreeMap::from([(key.into(), value.into())]));
+    assert_eq!(Options::of_labels(&BTreeMap::new()), Ok(Options::default()));
+    assert_eq!(read("shoal.drain", "5s").map(|o| o.drain), Ok(Duration::from_secs(5)));
+    assert_eq!(read("shoal.drain", "0").map(|o| o.drain), Ok(Duration::ZERO));
+    assert!(read("shoal.proxy-protocol", "v2").is_ok_and(|o| o.proxy_header));
+    for (key, value) in [("shoal.drain", "soon"), ("shoal.drain", "3601s"), ("shoal.proxy-protocol", "v1")] {
+        let error = read(key, value).unwrap_err().to_string();
+        assert!(error.starts_with(key) && error.contains("wanted"), "{error}");
+    }
+}
+
+fn any_write() -> impl Strategy<Value = Write> {
+    let state = prop::sample::select(vec![TaskState::Assigned, TaskState::Running, TaskState::Shutdown]);
+    let node = prop::sample::select(vec![NodeState::Ready, NodeState::Down]);
+    let text = |state| TaskStatus { state, ..TaskStatus::default() };
+    prop_oneof![
+        (1u128..4, prop::sample::select(vec![0, 80, 81, 82]))
+            .prop_map(|(id, port)| Write::ServiceCreate(Box::new(service(id, port)))),
+        (1u128..4, prop::sample::select(vec![0, 80, 81, 83]))
+            .prop_map(|(id, port)| Write::ServiceSpec(ServiceId::from_u128(id), service(id, port).spec)),
+        (1u128..4).prop_map(|id| Write::ServiceRemove(ServiceId::from_u128(id))),
+        (10u128..20, 1u128..4, 1u128..4, state.clone())
+            .prop_map(|(id, service, node, state)| Write::TaskCreate(task(id, service, node, state).into())),
+        (10u128..20, state)
+            .prop_map(move |(id, state)| Write::TaskStatus(TaskId::from_u128(id), text(state))),
+        (10u128..20).prop_map(|id| Write::TaskDesired(TaskId::from_u128(id), TaskState::Shutdown)),
+        (10u128..20).prop_map(|id| Write::TaskRemove(TaskId::from_u128(id))),
+        (1u128..4, node).prop_map(|(id, state)| {
+            Write::NodeStatus(NodeId::from_u128(id), NodeStatus { state, ..NodeStatus::default() })
+        }),
+        (1u128..4).prop_map(|id| Write::NodeRemove(NodeId::from_u128(id))),
+    ]
+}
+
+proptest! {
+    /// A table that follows the changes is the one that is made anew; a node that takes in what it is told has the same.
+    #[test]
+    fn a_table_that_follows_is_as_one_made_anew(writes in prop::collection::vec(any_write(), 1..60)) {
+        let mut followed = Followed::new();
+        let mut told: BTreeMap<ServiceId, std::sync::Arc<Route>> = BTreeMap::new();
+        for write in writes {
+            if let Some(Routes::Changed { changed, removed }) = followed.write(vec![write]) {
+                removed.iter().for_each(|id| drop(told.remove(id)));
+                told.extend(changed.into_iter().map(|route| (route.service, route)));
+            }
+            let anew = RouteTable::new(&followed.state);
+            prop_assert_eq!(followed.table.complete(), anew.complete());
+            prop_assert_eq!(Routes::Complete(told.values().cloned().collect()), anew.complete());
+            let broken = crate::check::check(&followed.state);
+            prop_assert!(!broken.iter().any(|v| matches!(v, crate::check::Violation::PortTwice { .. })), "{:?}", broken);
+        }
+    }
+}
