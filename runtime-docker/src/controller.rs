@@ -1,6 +1,7 @@
 //! The controller on a Docker engine, reached through its unix socket.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -302,6 +303,10 @@ impl Controller for DockerController {
 
     fn wait_healthy(&self, task: TaskId) -> BoxFuture<'_, Answer<RunState>> {
         Box::pin(self.healthy(task))
+    }
+
+    fn addresses(&self, task: TaskId) -> BoxFuture<'_, Answer<Vec<IpAddr>>> {
+        Box::pin(async move { Ok(state::addresses(&self.look(task).await?)) })
     }
 
     fn wait(&self, task: TaskId) -> BoxFuture<'_, Answer<ExitStatus>> {

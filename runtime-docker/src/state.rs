@@ -1,5 +1,7 @@
 //! What the engine says of a container, in core's words.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
     ContainerSummaryStateEnum, HealthStatusEnum,
@@ -52,6 +54,24 @@ fn healthy(state: &ContainerState) -> Option<bool> {
 pub(crate) fn is_unhealthy(container: &ContainerInspectResponse) -> bool {
     let health = container.state.as_ref().and_then(|state| state.health.as_ref());
     health.and_then(|health| health.status) == Some(HealthStatusEnum::UNHEALTHY)
+}
+
+/// Where it answers on its host; a container in the host's own network does so at the host's.
+pub(crate) fn addresses(container: &ContainerInspectResponse) -> Vec<IpAddr> {
+    let mode = container.host_config.as_ref().and_then(|config| config.network_mode.as_deref());
+    if mode == Some("host") {
+        return vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    }
+    let networks = container.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+    let mut texts: Vec<_> = networks
+        .into_iter()
+        .flat_map(|networks| networks.values())
+        .flat_map(|end| [end.ip_address.as_deref(), end.global_ipv6_address.as_deref()])
+        .collect();
+    texts.sort_unstable();
+    let mut found: Vec<IpAddr> = texts.into_iter().flatten().filter_map(|text| text.parse().ok()).collect();
+    found.sort_by_key(IpAddr::is_ipv6);
+    found
 }
 
 /// From a list, where exit code and health are in the text that people read.

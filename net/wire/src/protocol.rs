@@ -13,11 +13,14 @@ pub enum Protocol {
     Dispatch,
     /// Membership, among all nodes.
     Gossip,
+    /// Traffic of published ports, among all nodes.
+    Mesh,
 }
 
 impl Protocol {
     /// Every protocol.
-    pub const ALL: [Self; 5] = [Self::Join, Self::Raft, Self::Control, Self::Dispatch, Self::Gossip];
+    pub const ALL: [Self; 6] =
+        [Self::Join, Self::Raft, Self::Control, Self::Dispatch, Self::Gossip, Self::Mesh];
 
     /// Names with their major version as offered in TLS, newest first.
     #[must_use]
@@ -28,6 +31,7 @@ impl Protocol {
             Self::Control => &["shoal-control/1"],
             Self::Dispatch => &["shoal-dispatch/1"],
             Self::Gossip => &["shoal-gossip/1"],
+            Self::Mesh => &["shoal-mesh/1"],
         }
     }
 
@@ -97,8 +101,12 @@ kinds! {
     ToNode = 49 in Dispatch,
     /// Frame of a session: v1::FromNode.
     FromNode = 50 in Dispatch,
+    /// Frame of a session: the mesh's routes, from the leader.
+    Routes = 51 in Dispatch,
     /// A stream or datagram with chitchat's own bytes.
     Gossip = 64 in Gossip,
+    /// A stream: v1::ConnectRequest, answered by one of v1::connect_answer, then the connection's own bytes both ways.
+    Connect = 80 in Mesh,
 }
 
 #[cfg(test)]

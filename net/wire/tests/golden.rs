@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shoal_core::mesh::{Backend, Options, Route, Routes};
 use shoal_core::model::*;
 use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
 use shoal_wire::codec;
@@ -230,6 +231,30 @@ fn state() -> State {
     state
 }
 
+fn route() -> Route {
+    Route {
+        service: ServiceId::from_u128(6),
+        name: "web".into(),
+        ports: vec![PortConfig { mode: PortMode::Ingress, ..port() }],
+        options: Options { drain: Duration::from_secs(45), proxy_header: true },
+        backends: vec![Backend { task: TaskId::from_u128(5), node: node(2), addr: "10.0.0.2:2377".into() }],
+    }
+}
+
+fn connect() -> ConnectRequest {
+    ConnectRequest {
+        task: TaskId::from_u128(5),
+        port: 80,
+        protocol: Protocol::Tcp,
+        client: "192.0.2.1:50000".parse().unwrap(),
+        server: "[2001:db8::1]:80".parse().unwrap(),
+    }
+}
+
+fn taken() -> ApplyError {
+    ApplyError::PortTaken { published: 80, protocol: Protocol::Tcp, owner: "'web' (6)".into() }
+}
+
 fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let managers = vec![ManagerAddr { node_id: node(1), addr: "10.0.0.1:2377".into() }];
     let joined = Joined {
@@ -290,6 +315,13 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("described", bytes(&FromNode::Described(description()))),
         ("leaving", bytes(&FromNode::Leaving)),
         ("state", bytes(&state())),
+        ("routes complete", bytes(&Routes::Complete(vec![Arc::new(route())]))),
+        (
+            "routes changed",
+            bytes(&Routes::Changed { changed: vec![], removed: vec![ServiceId::from_u128(6)] }),
+        ),
+        ("connect request", bytes(&connect())),
+        ("port taken", bytes(&ProposeResponse::Refused(taken()))),
     ]
 }
 

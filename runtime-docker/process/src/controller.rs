@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -281,6 +282,11 @@ impl Controller for ProcessController {
     fn wait_healthy(&self, task: TaskId) -> BoxFuture<'_, Answer<RunState>> {
         // Health checks are refused here, so what runs is healthy.
         Box::pin(async move { Ok(self.look(task)?.state) })
+    }
+
+    fn addresses(&self, _: TaskId) -> BoxFuture<'_, Answer<Vec<IpAddr>>> {
+        // It shares this host's own.
+        Box::pin(std::future::ready(Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])))
     }
 
     fn wait(&self, task: TaskId) -> BoxFuture<'_, Answer<ExitStatus>> {

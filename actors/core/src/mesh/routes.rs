@@ -16,6 +16,8 @@ const DRAIN_LABEL: &str = "shoal.drain";
 /// Label of a service: whether its tasks are told the client's address in a PROXY header.
 const PROXY_LABEL: &str = "shoal.proxy-protocol";
 const DRAIN_DEFAULT: Duration = Duration::from_secs(60);
+/// Backends of a service that a node is told of, and in one message; so many share any load.
+const BACKENDS_MAX: usize = 65_536;
 const DRAIN_MAX: Duration = Duration::from_secs(3600);
 
 /// A task that takes traffic.
@@ -126,7 +128,7 @@ impl Route {
             ports,
             // What does not read was refused when it came; older clusters may hold some.
             options: Options::of_labels(&service.spec.labels).unwrap_or_default(),
-            backends: state.tasks_of_service(service.id).filter_map(backend).collect(),
+            backends: state.tasks_of_service(service.id).filter_map(backend).take(BACKENDS_MAX).collect(),
         })
     }
 }
@@ -163,10 +165,26 @@ impl RouteTable {
         table
     }
 
-    /// All routes, for a node that knows none.
+    /// All routes, for a node that knows none: in messages of bounded size, and one at least.
     #[must_use]
-    pub fn complete(&self) -> Routes {
-        Routes::Complete(self.routes.values().cloned().collect())
+    pub fn complete(&self) -> Vec<Routes> {
+        let mut messages = vec![Vec::new()];
+        let mut room = BACKENDS_MAX;
+        for route in self.routes.values() {
+            let size = route.backends.len() + route.ports.len();
+            if size > room {
+                messages.push(Vec::new());
+                room = BACKENDS_MAX;
+            }
+            room = room.saturating_sub(size);
+            if let Some(last) = messages.last_mut() {
+                last.push(Arc::clone(route));
+            }
+        }
+        let mut messages = messages.into_iter();
+        let first = Routes::Complete(messages.next().unwrap_or_default());
+        let rest = messages.map(|changed| Routes::Changed { changed, removed: Vec::new() });
+        std::iter::once(first).chain(rest).collect()
     }
 
     /// The routes, by service.

@@ -196,7 +196,7 @@ proptest! {
             }
             let anew = RouteTable::new(&followed.state);
             prop_assert_eq!(followed.table.complete(), anew.complete());
-            prop_assert_eq!(Routes::Complete(told.values().cloned().collect()), anew.complete());
+            prop_assert_eq!(vec![Routes::Complete(told.values().cloned().collect())], anew.complete());
             let broken = crate::check::check(&followed.state);
             prop_assert!(!broken.iter().any(|v| matches!(v, crate::check::Violation::PortTwice { .. })), "{:?}", broken);
         }

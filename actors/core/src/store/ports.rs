@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn when_all_ports_are_taken_the_user_is_told() {
         let mut state = State::default();
-        let all = DYNAMIC_PORTS.into_iter().map(|number| port(PortMode::Ingress, number)).collect();
+        let all = DYNAMIC_PORTS.map(|number| port(PortMode::Ingress, number)).collect();
         create(&mut state, with_ports(1, all)).unwrap();
         assert_eq!(
             create(&mut state, with_ports(2, vec![port(PortMode::Ingress, 0)])),

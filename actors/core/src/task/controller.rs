@@ -2,6 +2,7 @@
 //! processes, and by the simulator; all pass the same suite.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -86,6 +87,21 @@ pub trait Controller: Send + Sync + 'static {
     /// Wait until the container ends. With a health check it also returns, as a failed exit, once unhealthy:
     /// then with an error text, and the container may still run.
     fn wait(&self, task: TaskId) -> BoxFuture<'_, Result<ExitStatus, ControllerError>>;
+
+    /// Whether tasks have traffic that must end before they are stopped.
+    fn drains(&self) -> bool {
+        false
+    }
+
+    /// Give the task no more traffic, and wait until what is under way has ended, for as long as its service allows.
+    fn drain<'a>(&'a self, _task: &'a Task) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Addresses at which the running container answers on this host; none if nobody can reach it.
+    fn addresses(&self, _task: TaskId) -> BoxFuture<'_, Result<Vec<IpAddr>, ControllerError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 
     /// Ask it to stop with its stop signal, kill it after the grace, and return how it ended.
     fn stop<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, Result<ExitStatus, ControllerError>>;

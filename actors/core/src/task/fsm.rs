@@ -26,6 +26,8 @@ pub enum Action {
     WaitHealthy,
     /// Wait for its end.
     Wait,
+    /// Let its traffic end: nothing new is given to it, what is under way may finish.
+    Drain,
     /// Stop it, with grace.
     Stop,
     /// Remove it.
@@ -91,6 +93,7 @@ fn clear_away(local: &Local) -> Next {
     match &local.container {
         Container::Running(_) if is_put_back(Bug::UnassignedNotStopped) => Next::Forget,
         Container::Unknown => Next::Do(Action::Inspect),
+        Container::Running(_) if local.drains => Next::Do(Action::Drain),
         Container::Running(_) if local.attempts < STOP_ATTEMPTS_MAX => Next::Do(Action::Stop),
         Container::Running(_) | Container::Created | Container::Exited(_) => Next::Do(Action::Remove),
         Container::Absent => Next::Forget,
@@ -113,6 +116,7 @@ fn rest(local: &Local) -> Next {
 fn wind_down(local: &Local, now: Timestamp) -> Next {
     match &local.container {
         Container::Unknown => Next::Do(Action::Inspect),
+        Container::Running(_) if local.drains => Next::Do(Action::Drain),
         Container::Running(_) => Next::Do(Action::Stop),
         Container::Absent | Container::Created => Next::Report(moved(local, now, TaskState::Shutdown)),
         Container::Exited(exit) => Next::Report(with_exit(moved(local, now, TaskState::Shutdown), exit)),

@@ -123,6 +123,7 @@ impl Toy {
                 }
                 Outcome::Ended(result)
             }
+            Action::Drain => Outcome::Drained,
             Action::Stop => {
                 let result = trouble.map_or_else(|| exit(&found), Err);
                 if let Ok(exit) = &result {
@@ -257,6 +258,25 @@ fn a_removed_task_is_stopped_removed_and_forgotten() {
         toy.turn(Luck::Works);
     }
     assert_eq!(steps, [Action::Stop, Action::Remove]);
+}
+
+#[test]
+fn traffic_ends_before_the_stop_and_once() {
+    for removed in [false, true] {
+        let mut toy = Toy::new();
+        toy.local.drains = true;
+        toy.until(TaskState::Running);
+        (toy.task.desired, toy.local.removed) = (TaskState::Shutdown, removed);
+        let mut steps = Vec::new();
+        for _ in 0..20 {
+            if let Next::Do(action) = step(&toy.task, &toy.local, toy.now) {
+                steps.push(action);
+            }
+            toy.turn(Luck::Works);
+        }
+        assert_eq!(steps[..2], [Action::Drain, Action::Stop], "{removed}");
+        assert_eq!(steps.iter().filter(|step| **step == Action::Drain).count(), 1);
+    }
 }
 
 #[test]

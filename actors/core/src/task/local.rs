@@ -57,6 +57,8 @@ pub enum Outcome {
     Healthy(Result<RunState, ControllerError>),
     /// Of `Wait`.
     Ended(Result<ExitStatus, ControllerError>),
+    /// Of `Drain`, which always ends.
+    Drained,
     /// Of `Stop`.
     Stopped(Result<ExitStatus, ControllerError>),
     /// Of `Remove`.
@@ -78,6 +80,8 @@ pub struct Local {
     pub discard: bool,
     /// It was called ended by a health check: whether it still runs has to be found out.
     pub verify: bool,
+    /// Whether its traffic has to end before it is asked to stop.
+    pub drains: bool,
     /// Why the task itself failed in a step, not yet reported.
     pub failure: Option<String>,
     /// What keeps it waiting where it stands; shown in place of the state's usual message.
@@ -149,6 +153,7 @@ impl Local {
             Outcome::Stopped(result) => self.take(result, now, |local, exit| {
                 local.container = Container::Exited(exit);
             }),
+            Outcome::Drained => self.drains = false,
             Outcome::Removed(result) => {
                 self.take(result, now, |local, ()| local.container = Container::Absent);
             }
