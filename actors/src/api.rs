@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use async_trait::async_trait;
 use shoal_core::model::{Availability, ClusterId, ClusterSpec, NodeDescription, NodeId};
 use shoal_core::store::{ApplyError, Command, Event, State};
+use shoal_net::mesh::MeshStats;
 use tokio::sync::broadcast;
 
 /// Whether this node is part of a cluster, in Docker's words.
@@ -136,6 +137,8 @@ pub trait NodeApi: Send + Sync + 'static {
     fn events(&self) -> Result<EventStream, ApiError>;
     /// Who leads.
     fn leader(&self) -> Option<NodeId>;
+    /// The mesh's ports on this node, and what they did.
+    fn mesh(&self) -> MeshStats;
     /// Managers that the leader (or this node) reached lately; for `node ls`.
     fn reachable_managers(&self) -> Vec<NodeId>;
 }

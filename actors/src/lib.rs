@@ -8,6 +8,7 @@ pub mod directory;
 pub mod dispatcher;
 pub mod identity;
 pub mod leader;
+pub mod mesh;
 pub mod metric_definitions;
 pub mod node;
 pub mod raft;

@@ -66,6 +66,7 @@ pub struct DispatcherMetrics {
     pub(crate) sessions: Gauge<i64, AtomicI64>,
     pub(crate) heartbeats: Counter<u64, AtomicU64>,
     pub(crate) assignments: Counter<u64, AtomicU64>,
+    pub(crate) routes: Counter<u64, AtomicU64>,
     pub(crate) reports: Counter<u64, AtomicU64>,
     pub(crate) reports_dropped: Counter<u64, AtomicU64>,
     pub(crate) declared_down: Counter<u64, AtomicU64>,
@@ -89,6 +90,11 @@ impl DispatcherMetrics {
             "shoal_dispatcher_assignments",
             "Assignment messages sent to nodes",
             metrics.assignments.clone(),
+        );
+        registry.register(
+            "shoal_dispatcher_routes",
+            "Messages with changed routes sent to nodes",
+            metrics.routes.clone(),
         );
         registry.register(
             "shoal_dispatcher_reports",

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use rand::RngCore as _;
 use shoal_actors::api::{ApiError, InitOptions, JoinOptions, LocalState, NodeApi as _};
 use shoal_actors::clock::system_clock;
+use shoal_actors::mesh;
 use shoal_actors::node::{ControllerFactory, Node, NodeConfig as ActorsConfig, Storage};
 use shoal_actors::task_runner::Limits;
 use shoal_core::model::{ClusterSpec, NodeId};
@@ -91,6 +92,7 @@ async fn start_node(config: &NodeConfig) -> anyhow::Result<Node> {
         storage: Storage::default(),
         limits: Limits::for_processors(std::thread::available_parallelism().map_or(1, usize::from)),
         membership: None,
+        mesh: Some(mesh::real(std::thread::available_parallelism().map_or(1, usize::from))),
         pace: Pace::USUAL,
     };
     let node = Node::start(actors).await.context("the node cannot start")?;

@@ -17,7 +17,7 @@ pub const fn allowed(role: Option<Role>, protocol: Protocol, kind: Kind) -> bool
     match kind {
         Kind::Hello => false,
         Kind::Join => true,
-        Kind::Renew | Kind::Session | Kind::Gossip => role.is_some(),
+        Kind::Renew | Kind::Session | Kind::Gossip | Kind::Connect => role.is_some(),
         Kind::RaftAppend
         | Kind::RaftVote
         | Kind::RaftSnapshot
@@ -26,7 +26,7 @@ pub const fn allowed(role: Option<Role>, protocol: Protocol, kind: Kind) -> bool
         | Kind::TakeSeat
         | Kind::LeaveSeat => matches!(role, Some(Role::Manager)),
         // Frames inside a session; they begin nothing.
-        Kind::ToNode | Kind::FromNode => false,
+        Kind::ToNode | Kind::FromNode | Kind::Routes => false,
     }
 }
 

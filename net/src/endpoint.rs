@@ -6,6 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use quinn::AsyncUdpSocket;
 use shoal_core::model::{NodeId, Role};
 use shoal_core::put_back::{Bug, is_put_back};
@@ -16,7 +17,7 @@ use shoal_wire::{Kind, Protocol, codec};
 use crate::frame::{self, FrameReceiver, FrameSender};
 use crate::gossip::Inbox;
 use crate::identity::{Credentials, Identity};
-use crate::line::{Carrier, Closed, Dial, Expected, Line, Proof, Rx};
+use crate::line::{Carrier, Closed, Dial, Expected, Line, Proof, Rx, Tx};
 use crate::pool::{Key, Pool, Tracked};
 use crate::quic::{KEEP_ALIVE, Quic};
 use crate::server::{self, Handler, answer, close};
@@ -440,6 +441,22 @@ impl Endpoint {
             Ok(result) => result,
             Err(_) => Err(CallError::Timeout(timeout)),
         }
+    }
+
+    /// Open a stream whose bytes are the caller's own after the first message. Returns what came of it already.
+    ///
+    /// # Errors
+    /// As [`CallError`] says; always within `timeout`.
+    pub async fn open_raw(
+        &self,
+        to: &Peer,
+        kind: Kind,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<(Box<dyn Tx>, Box<dyn Rx>, Bytes), CallError> {
+        let (tx, rx) = self.open(to, kind, body, timeout).await?;
+        let (first, rx) = rx.into_raw();
+        Ok((tx.into_raw(), rx, first))
     }
 
     /// Call a manager without a certificate; its root certificate is pinned by its digest.

@@ -1,6 +1,6 @@
 //! Frames on a stream: length, kind, body. An unknown kind is skipped, so that a newer peer may say more.
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use shoal_wire::Kind;
 use shoal_wire::codec::MESSAGE_BYTES_MAX;
 
@@ -102,6 +102,12 @@ impl FrameSender {
         self.0.write(encode(kind, &body)?.into()).await.map_err(FrameError::Lost)
     }
 
+    /// The stream itself, for what is no frames.
+    #[must_use]
+    pub fn into_raw(self) -> Box<dyn Tx> {
+        self.0
+    }
+
     /// Nothing more will be sent.
     ///
     /// # Errors
@@ -128,6 +134,12 @@ impl FrameReceiver {
         let mut receiver = Self::new(stream);
         receiver.decoder.push(first);
         receiver
+    }
+
+    /// The stream itself, for what is no frames, and what was read of it already.
+    #[must_use]
+    pub fn into_raw(self) -> (Bytes, Box<dyn Rx>) {
+        (self.decoder.buffer.freeze(), self.stream)
     }
 
     /// The next frame; none once the peer has finished. May be dropped while it waits without losing anything.

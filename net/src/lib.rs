@@ -11,6 +11,7 @@ pub mod fuzzing;
 pub mod gossip;
 pub mod identity;
 pub mod line;
+pub mod mesh;
 mod pool;
 mod quic;
 mod server;

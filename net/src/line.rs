@@ -103,6 +103,8 @@ pub trait Tx: fmt::Debug + Send {
     /// # Errors
     /// If it is closed already.
     fn finish(&mut self) -> Result<(), String>;
+    /// Break it off: the other end's reads fail.
+    fn reset(&mut self);
 }
 
 /// The receiving half of a stream.

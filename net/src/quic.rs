@@ -60,7 +60,9 @@ fn client_config(crypto: quinn::crypto::rustls::QuicClientConfig, protocol: Prot
     config.transport_config(match protocol {
         Protocol::Gossip => transport(GOSSIP_IDLE_TIMEOUT, None),
         Protocol::Join => transport(IDLE_TIMEOUT, None),
-        Protocol::Raft | Protocol::Control | Protocol::Dispatch => transport(IDLE_TIMEOUT, Some(KEEP_ALIVE)),
+        Protocol::Raft | Protocol::Control | Protocol::Dispatch | Protocol::Mesh => {
+            transport(IDLE_TIMEOUT, Some(KEEP_ALIVE))
+        }
     });
     config
 }
@@ -224,6 +226,11 @@ impl Tx for QuicTx {
 
     fn finish(&mut self) -> Result<(), String> {
         self.0.finish().map_err(|error| error.to_string())
+    }
+
+    fn reset(&mut self) {
+        // Already finished or reset: nothing more to break.
+        let _ = self.0.reset(VarInt::from_u32(0));
     }
 }
 

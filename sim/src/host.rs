@@ -211,6 +211,7 @@ impl Host {
             },
             limits: Limits::default(),
             membership: self.fabric.membership(),
+            mesh: None,
             pace: self.fabric.pace(),
         };
         let (tell, told) = tokio::sync::oneshot::channel();

@@ -1032,6 +1032,10 @@ impl Tx for LinkTx {
     fn finish(&mut self) -> Result<(), String> {
         self.0.links.with(|state| self.0.finish(state))
     }
+
+    fn reset(&mut self) {
+        let _ = self.finish();
+    }
 }
 
 impl Drop for LinkTx {

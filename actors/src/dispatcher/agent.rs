@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use shoal_core::mesh::Routes;
 use shoal_core::model::{NodeDescription, NodeId, Role};
 use shoal_core::pace::Pace;
 use shoal_net::{CallError, Endpoint, FrameReceiver, FrameSender, Peer};
@@ -14,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::directory::Directory;
+use crate::mesh::Mesh;
 use crate::task_runner::TaskRunnerHandle;
 
 const OPEN_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -56,6 +59,8 @@ pub struct Agent {
     pub incarnation: u64,
     /// Whom to tell what the leader says.
     pub news: mpsc::Sender<ClusterNews>,
+    /// What takes the routes.
+    pub mesh: Option<Arc<dyn Mesh>>,
     /// How long it bears silence.
     pub pace: Pace,
 }
@@ -160,7 +165,7 @@ impl Agent {
             Err(error) => return Ended::Failed(format!("manager {manager} at {addr}: {error}")),
         };
         let reply = match tokio::time::timeout(OPEN_TIMEOUT, receive(&mut rx)).await {
-            Ok(Some(ToNode::Reply(reply))) => reply,
+            Ok(Some(Heard::Told(ToNode::Reply(reply)))) => reply,
             Ok(_) => return Ended::Failed(format!("manager {manager} at {addr} closed the session at once")),
             Err(_) => return Ended::Failed(format!("manager {manager} at {addr} does not answer")),
         };
@@ -217,7 +222,13 @@ impl Agent {
                 message = receive(&mut rx) => {
                     deadline = Instant::now() + silence;
                     match message {
-                        Some(message) => match self.take(message).await {
+                        Some(Heard::Routes(routes)) => {
+                            if let Some(mesh) = &self.mesh {
+                                mesh.set_routes(routes);
+                            }
+                            Ok(())
+                        }
+                        Some(Heard::Told(message)) => match self.take(message).await {
                             Some(ended) => return ended,
                             None => Ok(()),
                         },
@@ -272,14 +283,22 @@ impl Agent {
     }
 }
 
-async fn receive(rx: &mut FrameReceiver) -> Option<ToNode> {
+/// What a manager says in a session.
+enum Heard {
+    Told(ToNode),
+    Routes(Routes),
+}
+
+async fn receive(rx: &mut FrameReceiver) -> Option<Heard> {
     loop {
         let frame = rx.recv().await.ok().flatten()?;
-        if frame.kind != Kind::ToNode {
-            continue;
-        }
-        match codec::decode(&frame.body) {
-            Ok(message) => return Some(message),
+        let heard = match frame.kind {
+            Kind::ToNode => codec::decode(&frame.body).map(Heard::Told),
+            Kind::Routes => codec::decode(&frame.body).map(Heard::Routes),
+            _ => continue,
+        };
+        match heard {
+            Ok(heard) => return Some(heard),
             Err(error) => {
                 tracing::warn!(%error, "malformed frame in a session");
                 return None;

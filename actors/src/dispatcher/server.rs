@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use bytes::Bytes;
 use shoal_core::dispatcher::{self as rules, AssignmentSet, Reports};
 use shoal_core::liveness::{Detector, DetectorConfig, Verdict, Witnesses};
-use shoal_core::model::{NodeDescription, NodeId, NodeState, NodeStatus, TaskId, Timestamp};
+use shoal_core::mesh::{RouteTable, Routes};
+use shoal_core::model::{NodeDescription, NodeId, NodeState, NodeStatus, ServiceId, TaskId, Timestamp};
 use shoal_core::pace::Pace;
 use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::store::{Command, EventKind, ObjectId, State, Write};
 use shoal_net::gossip::{Membership, View};
+use shoal_wire::codec;
 use shoal_wire::v1::{Assignments, FromNode, ManagerAddr, SessionReply, SessionRequest, ToNode};
 use tokio::sync::mpsc;
 
@@ -48,10 +51,17 @@ pub struct DispatcherParts {
     pub pace: Pace,
 }
 
+/// A message for a node.
+pub(super) enum ForNode {
+    Told(ToNode),
+    /// Routes, encoded: the same for every node.
+    Routes(Bytes),
+}
+
 struct Session {
     id: u64,
     incarnation: u64,
-    outbox: mpsc::Sender<ToNode>,
+    outbox: mpsc::Sender<ForNode>,
     sent: AssignmentSet,
 }
 
@@ -95,6 +105,8 @@ struct Leading {
     sessions: BTreeMap<NodeId, Session>,
     /// Which node holds which task, so that a removed task's node is known.
     holders: BTreeMap<TaskId, NodeId>,
+    /// The mesh's routes, as every node knows them.
+    routes: RouteTable,
     waiting: Waiting,
     busy: bool,
     next_tick: tokio::time::Instant,
@@ -174,6 +186,7 @@ impl DispatcherActor {
         ctx.run_later(Duration::ZERO, move |actor, ctx| {
             if actor.leading.as_ref().is_some_and(|l| l.generation == generation) {
                 actor.tell(node, ToNode::Cluster { managers, role, removed });
+                actor.tell_all_routes(node);
                 actor.assign(&BTreeMap::from([(node, Touched::All)]));
                 actor.flush(ctx);
             }
@@ -183,6 +196,10 @@ impl DispatcherActor {
     }
 
     fn tell(&mut self, node: NodeId, message: ToNode) {
+        self.send(node, ForNode::Told(message));
+    }
+
+    fn send(&mut self, node: NodeId, message: ForNode) {
         let Some(leading) = &mut self.leading else { return };
         let Some(session) = leading.sessions.get(&node) else { return };
         if session.outbox.try_send(message).is_err() {
@@ -194,7 +211,6 @@ impl DispatcherActor {
     }
 
     /// Send these nodes what changed of their tasks, in as many messages as it takes.
-    /// Tell nodes what changed for them.
     fn assign(&mut self, nodes: &BTreeMap<NodeId, Touched>) {
         let state = self.parts.raft.state();
         for (node, touched) in nodes {
@@ -373,6 +389,28 @@ impl DispatcherActor {
         self.parts.metrics.sessions.set(0);
     }
 
+    /// Tell a node that knows no routes all of them.
+    fn tell_all_routes(&mut self, node: NodeId) {
+        let Some(leading) = &self.leading else { return };
+        for routes in leading.routes.complete() {
+            if let Some(body) = encoded(&routes) {
+                self.send(node, ForNode::Routes(body));
+            }
+        }
+    }
+
+    /// Tell every node which routes changed.
+    fn tell_routes(&mut self, state: &State, services: &BTreeSet<ServiceId>) {
+        let Some(leading) = &mut self.leading else { return };
+        let Some(changed) = leading.routes.renew(state, services) else { return };
+        let Some(body) = encoded(&changed) else { return };
+        let nodes: Vec<NodeId> = leading.sessions.keys().copied().collect();
+        for node in nodes {
+            self.parts.metrics.routes.inc();
+            self.send(node, ForNode::Routes(body.clone()));
+        }
+    }
+
     /// Tell every node when managers, its role or the removed nodes changed.
     fn tell_news(&mut self, state: &State, changed: &BTreeSet<NodeId>) {
         let news = Self::cluster_news(state);
@@ -392,6 +430,16 @@ impl DispatcherActor {
             let Some(known) = state.node(node) else { continue };
             let (managers, removed) = news.clone();
             self.tell(node, ToNode::Cluster { managers, role: known.spec.role, removed });
+        }
+    }
+}
+
+fn encoded(routes: &Routes) -> Option<Bytes> {
+    match codec::encode(routes) {
+        Ok(body) => Some(body.into()),
+        Err(error) => {
+            tracing::error!(%error, "routes cannot be encoded");
+            None
         }
     }
 }
@@ -496,6 +544,7 @@ impl Handler<Lead> for DispatcherActor {
             evidence_due: true,
             sessions: BTreeMap::new(),
             holders: BTreeMap::new(),
+            routes: RouteTable::new(&state),
             waiting: Waiting::default(),
             busy: false,
             next_tick: tokio::time::Instant::now(),
@@ -528,16 +577,20 @@ impl Handler<Committed> for DispatcherActor {
         let mut newborn = Vec::new();
         let mut tasks_of: BTreeMap<NodeId, Touched> = BTreeMap::new();
         let mut changed: BTreeSet<NodeId> = BTreeSet::new();
+        let mut rerouted: BTreeSet<ServiceId> = BTreeSet::new();
         let (mut cluster, mut settings) = (false, false);
         match committed {
             Committed::Missed => {
                 tasks_of.extend(leading.sessions.keys().map(|node| (*node, Touched::All)));
                 changed.extend(leading.sessions.keys());
+                rerouted.extend(state.services().map(|service| service.id));
+                rerouted.extend(leading.routes.routes().map(|route| route.service));
                 (cluster, settings) = (true, true);
                 leading.evidence_due = true;
             }
             Committed::Events(events) => {
                 for event in events.iter() {
+                    leading.routes.touch(&state, event.object, event.kind, &mut rerouted);
                     match event.object {
                         ObjectId::Task(id) => {
                             let now_at = state.task(id).and_then(|task| task.node_id);
@@ -569,6 +622,7 @@ impl Handler<Committed> for DispatcherActor {
         if cluster {
             self.tell_news(&state, &changed);
         }
+        self.tell_routes(&state, &rerouted);
         self.assign(&tasks_of);
         self.flush(ctx);
     }
@@ -580,7 +634,7 @@ impl Handler<Committed> for DispatcherActor {
 pub(super) struct OpenSession {
     pub(super) node: NodeId,
     pub(super) request: SessionRequest,
-    pub(super) outbox: mpsc::Sender<ToNode>,
+    pub(super) outbox: mpsc::Sender<ForNode>,
 }
 
 impl Handler<OpenSession> for DispatcherActor {

@@ -8,7 +8,7 @@ use shoal_wire::codec;
 use shoal_wire::v1::{FromNode, SessionReply, SessionRequest, ToNode};
 use tokio::sync::mpsc;
 
-use super::server::{DispatcherActor, Heard, OpenSession, SessionGone};
+use super::server::{DispatcherActor, ForNode, Heard, OpenSession, SessionGone};
 
 /// Messages that may wait for a slow node; past that its session is closed and begins anew with all tasks.
 const OUTBOX_MESSAGES_MAX: usize = 256;
@@ -47,7 +47,11 @@ pub async fn serve_session(
             biased;
             message = queue.recv() => match message {
                 Some(message) => {
-                    if send(&mut tx, &message).await.is_err() {
+                    let sent = match message {
+                        ForNode::Told(message) => send(&mut tx, &message).await,
+                        ForNode::Routes(body) => tx.send(Kind::Routes, body.to_vec()).await.map_err(|_| ()),
+                    };
+                    if sent.is_err() {
                         break;
                     }
                 }

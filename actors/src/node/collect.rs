@@ -3,11 +3,13 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use shoal_core::model::{NodeState, TaskState};
 use shoal_core::store::State;
+use shoal_net::mesh::PortStats;
 
 use super::{Inner, Node};
 
@@ -25,15 +27,33 @@ struct Page<'a>(DescriptorEncoder<'a>);
 impl Page<'_> {
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-        let encoder =
-            self.0.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?;
+        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         metric.encode(encoder)
+    }
+
+    /// One metric, labelled with the service and the port.
+    fn by_port(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        ports: &[PortStats],
+        encode: impl Fn(&PortStats, MetricEncoder<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        let mut encoder = self.0.encode_descriptor(name, help, None, kind)?;
+        for port in ports {
+            let labels = [("service", port.service.clone()), ("port", port.published.to_string())];
+            encode(port, encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let metric = ConstCounter::new(value);
-        let encoder =
-            self.0.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
+        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         metric.encode(encoder)
     }
 }
@@ -44,6 +64,7 @@ impl Collector for NodeCollector {
         let node = Node(inner);
         let mut page = Page(encoder);
         transport(&mut page, &node)?;
+        mesh(&mut page, &node)?;
         tasks(&mut page, &node)?;
         gossip(&mut page, &node)?;
         raft(&mut page, &node)?;
@@ -85,6 +106,51 @@ fn transport(page: &mut Page<'_>, node: &Node) -> fmt::Result {
         "Gossip messages dropped because a queue was full",
         stats.gossip_dropped_total,
     )
+}
+
+type OfPort = fn(&PortStats) -> u64;
+
+/// By service and port.
+const MESH_COUNTERS: [(&str, &str, OfPort); 6] = [
+    ("shoal_mesh_connections", "Connections of clients to a published port of this node", |p| p.accepted),
+    ("shoal_mesh_refused", "Of those, refused because no task could take them", |p| p.refused),
+    ("shoal_mesh_retries", "Tries to connect to a task that failed and were made elsewhere", |p| p.retries),
+    ("shoal_mesh_connect_microseconds", "Time until a task was connected, in all", |p| p.connect_us),
+    ("shoal_mesh_received_bytes", "Bytes from clients", |p| p.bytes_in),
+    ("shoal_mesh_sent_bytes", "Bytes to clients", |p| p.bytes_out),
+];
+const MESH_GAUGES: [(&str, &str, OfPort); 3] = [
+    ("shoal_mesh_open_connections", "Connections of clients that are open", |p| p.open),
+    ("shoal_mesh_backends", "Tasks that take the port's traffic", |p| p.backends as u64),
+    ("shoal_mesh_port_unavailable", "Whether the port cannot be listened on here", |p| {
+        u64::from(!p.error.is_empty())
+    }),
+];
+
+fn mesh(page: &mut Page<'_>, node: &Node) -> fmt::Result {
+    let Some(stats) = node.mesh_stats() else { return Ok(()) };
+    page.counter("shoal_mesh_served", "Connections that other nodes made to tasks here", stats.served)?;
+    page.counter(
+        "shoal_mesh_served_refused",
+        "Of those, refused: no such task here, or it is about to stop",
+        stats.served_refused,
+    )?;
+    page.counter(
+        "shoal_mesh_cut_connections",
+        "Connections broken off because their task had to stop",
+        stats.cut,
+    )?;
+    for (name, help, of) in MESH_COUNTERS {
+        page.by_port(name, help, MetricType::Counter, &stats.ports, |port, encoder| {
+            ConstCounter::new(of(port)).encode(encoder)
+        })?;
+    }
+    for (name, help, of) in MESH_GAUGES {
+        page.by_port(name, help, MetricType::Gauge, &stats.ports, |port, encoder| {
+            ConstGauge::new(i64::try_from(of(port)).unwrap_or(i64::MAX)).encode(encoder)
+        })?;
+    }
+    Ok(())
 }
 
 fn tasks(page: &mut Page<'_>, node: &Node) -> fmt::Result {

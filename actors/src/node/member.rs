@@ -22,6 +22,7 @@ use crate::api::ApiError;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::dispatcher::{Agent, AgentHandle, ClusterNews};
+use crate::mesh::{Drained, Mesh, MeshParts};
 use crate::task_runner::{RedbTaskStore, TaskRunnerHandle, TaskStore};
 use crate::witness;
 
@@ -43,6 +44,7 @@ pub(super) struct Member {
     pub(super) directory: Directory,
     pub(super) membership: Arc<dyn Membership>,
     pub(super) runner: TaskRunnerHandle,
+    pub(super) mesh: Option<Arc<dyn Mesh>>,
     agent: AgentHandle,
     description: watch::Receiver<NodeDescription>,
     manager: Mutex<Option<Arc<Manager>>>,
@@ -93,6 +95,18 @@ impl Member {
             Some(store) => store.clone(),
             None => Arc::new(RedbTaskStore::open(&inner.data.tasks()).map_err(internal)?),
         };
+        let mesh = match &inner.mesh {
+            Some(make) => {
+                let endpoint = inner.endpoint.clone();
+                let parts = MeshParts { node_id: identity.node_id, endpoint, controller: controller.clone() };
+                Some(make(parts).map_err(internal)?)
+            }
+            None => None,
+        };
+        let controller: Arc<dyn Controller> = match &mesh {
+            Some(mesh) => Arc::new(Drained { runtime: controller, mesh: mesh.clone() }),
+            None => controller,
+        };
         let runner = TaskRunnerHandle::start(controller.clone(), store, inner.clock.clone(), inner.limits);
         let base = NodeDescription {
             hostname: inner.hostname.clone(),
@@ -119,6 +133,7 @@ impl Member {
             description: description.clone(),
             incarnation,
             news: news_tx,
+            mesh: mesh.clone(),
             pace: inner.pace,
         }
         .start(stopped);
@@ -130,6 +145,7 @@ impl Member {
             directory,
             membership,
             runner,
+            mesh,
             agent,
             description,
             manager: Mutex::default(),
@@ -388,6 +404,9 @@ impl Member {
             manager.stop().await;
         }
         self.membership.shutdown().await;
+        if let Some(mesh) = &self.mesh {
+            mesh.stop();
+        }
         self.runner.shutdown().await;
         if !is_put_back(Bug::TasksLeftAtStop) {
             self.scope.abort();

@@ -30,12 +30,14 @@ use shoal_core::task::Controller;
 use shoal_net::ca::{CertificateAuthority, JoinToken};
 use shoal_net::gossip::{GossipConfig, Membership, View};
 use shoal_net::identity::{Credentials, NodeKey};
+use shoal_net::mesh::MeshStats;
 use shoal_net::task::Scope;
 use shoal_net::{Endpoint, Identity};
 
 use crate::api::{ApiError, EventStream, Freshness, InitOptions, JoinOptions, Local, LocalState, NodeApi};
 use crate::clock::Clock;
 use crate::identity::{JoinError, Joining};
+use crate::mesh::MeshFactory;
 use crate::metric_definitions::Metrics;
 use crate::raft::{Disk, ProposeError, RaftActor, RaftConfig, RaftHandle, Start, Timing};
 use crate::task_runner::{Limits, TaskStore};
@@ -88,6 +90,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Another membership than gossip over the endpoint, for large simulations.
     pub membership: Option<MembershipFactory>,
+    /// What carries the traffic of published ports; without it this node carries none.
+    pub mesh: Option<MeshFactory>,
     /// How quickly it beats, looks and loses patience: as all nodes of its cluster do.
     pub pace: Pace,
 }
@@ -112,6 +116,7 @@ struct Inner {
     storage: Storage,
     limits: Limits,
     membership: Option<MembershipFactory>,
+    mesh: Option<MeshFactory>,
     pace: Pace,
     home: Home,
     consensus: Addr<RaftActor>,
@@ -159,6 +164,7 @@ impl Node {
             storage: config.storage,
             limits: config.limits,
             membership: config.membership,
+            mesh: config.mesh,
             pace: config.pace,
             home: Home::here(),
             consensus: RaftActor::default().start(),
@@ -244,6 +250,12 @@ impl Node {
     #[must_use]
     pub fn task_runner(&self) -> Option<crate::task_runner::TaskRunnerHandle> {
         self.member().map(|m| m.runner.clone())
+    }
+
+    /// What its part of the mesh did, while it is a member and has one.
+    #[must_use]
+    pub fn mesh_stats(&self) -> Option<MeshStats> {
+        self.member()?.mesh.as_ref().map(|mesh| mesh.stats())
     }
 
     /// All that gossip knows, while it is a member.
@@ -639,6 +651,10 @@ impl NodeApi for Node {
 
     fn leader(&self) -> Option<NodeId> {
         self.manager().and_then(|m| m.raft.leadership().borrow().leader)
+    }
+
+    fn mesh(&self) -> MeshStats {
+        self.mesh_stats().unwrap_or_default()
     }
 
     fn reachable_managers(&self) -> Vec<NodeId> {

@@ -100,6 +100,13 @@ impl Handler for Router {
         let member = self.member();
         Box::pin(async move {
             let Some(identity) = from.identity else { return };
+            if kind == Kind::Connect {
+                let mesh = member.and_then(|member| member.mesh.clone());
+                if let Some(mesh) = mesh {
+                    mesh.serve(identity.node_id, body, tx, rx).await;
+                }
+                return;
+            }
             if kind != Kind::Session {
                 return;
             }

@@ -81,7 +81,8 @@ impl TaskRunner {
         for StoredTask { task, status } in stored {
             self.shared.outbox.put(task.id, status.clone());
             self.track(None, Some(status.state));
-            self.tasks.insert(task.id, Entry::new(task, Local::restored(status), true));
+            let local = Local { drains: self.controller.drains(), ..Local::restored(status) };
+            self.tasks.insert(task.id, Entry::new(task, local, true));
         }
         for id in ids {
             self.drive(id, ctx);
@@ -96,7 +97,7 @@ impl TaskRunner {
                 tracing::error!(task = %id, limit = self.limits.tasks, "too many tasks; this one is not taken");
                 return;
             }
-            let local = Local::assigned(&task);
+            let local = Local { drains: self.controller.drains(), ..Local::assigned(&task) };
             self.track(None, Some(local.status.state));
             self.tasks.insert(id, Entry::new(task, local, false));
             self.keep(id, ctx);

@@ -44,7 +44,7 @@ impl Gates {
             Action::Prepare => Some(self.prepares.clone()),
             Action::Start => Some(self.starts.clone()),
             Action::Stop | Action::Remove | Action::Inspect => Some(self.stops.clone()),
-            Action::Wait | Action::WaitHealthy => None,
+            Action::Wait | Action::WaitHealthy | Action::Drain => None,
         }
     }
 }
@@ -104,6 +104,10 @@ async fn perform(
         Action::Start => Outcome::Started(bounded(START_TIME_MAX, controller.start(task)).await),
         Action::WaitHealthy => Outcome::Healthy(controller.wait_healthy(task.id).await),
         Action::Wait => Outcome::Ended(controller.wait(task.id).await),
+        Action::Drain => {
+            controller.drain(task).await;
+            Outcome::Drained
+        }
         Action::Stop => Outcome::Stopped(bounded(stop_time, controller.stop(task)).await),
         Action::Remove => Outcome::Removed(bounded(LOOK_TIME_MAX, controller.remove(task.id)).await),
     }

@@ -7,6 +7,7 @@ mod error;
 mod host;
 mod node;
 mod output;
+mod port;
 mod progress;
 mod registry;
 mod service;
@@ -68,6 +69,7 @@ async fn perform(cli: Cli) -> Outcome {
         Verb::Swarm(verb) => swarm::run(&connect(&connection)?, verb).await,
         Verb::Node(verb) => node::run(&connect(&connection)?, verb).await,
         Verb::Service(verb) => service::run(&connect(&connection)?, verb).await,
+        Verb::Port(verb) => port::run(&connect(&connection)?, verb).await,
         Verb::Info { format } => system::info(&connect(&connection)?, format).await,
         Verb::Version { format } => system::version(&connect(&connection)?, format).await,
         Verb::DemoServer(flags) => crate::demo::serve(flags.listen).await.map_err(CliError::failed),

@@ -99,6 +99,9 @@ impl From<ApplyError> for HttpError {
             ApplyError::StaleTerm { .. } => {
                 Self::unavailable(format!("the leader changed meanwhile, try again: {error}"))
             }
+            ApplyError::PortTaken { .. } | ApplyError::NoPortLeft => {
+                Self::invalid(format!("rpc error: code = InvalidArgument desc = {error}"))
+            }
             ApplyError::NodeRemoved(_) => Self::conflict(error.to_string()),
         }
     }

@@ -9,7 +9,7 @@ use hyper::{Method, Request};
 use super::body::{self, Answer};
 use super::context::Context;
 use super::error::HttpError;
-use super::handlers::{events, later, nodes, services, swarm, system, tasks};
+use super::handlers::{events, later, nodes, ports, services, swarm, system, tasks};
 use super::proxy;
 use super::query::{Query, unescape};
 
@@ -129,6 +129,8 @@ async fn ours(context: &Context, request: Request<Incoming>, parts: &[&str]) -> 
         (&Method::GET, ["tasks"]) => tasks::list(context, &query).await,
         (&Method::GET, ["tasks", id]) => tasks::inspect(context, id).await,
         (&Method::GET, ["services" | "tasks", _, "logs"]) => Err(later::logs()),
+
+        (&Method::GET, ["shoal", "v1", "ports"]) => Ok(ports::list(context)),
 
         (&Method::GET, ["secrets" | "configs"]) => later::empty_list(context).await,
         (&Method::POST, [noun @ ("secrets" | "configs"), "create"]) => Err(later::refused(noun)),

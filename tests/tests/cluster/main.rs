@@ -7,6 +7,7 @@ mod faults;
 mod form;
 mod loss;
 mod members;
+mod mesh;
 mod metrics;
 mod placement;
 mod quorum;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         runtime::SCENARIOS,
         refusals::SCENARIOS,
         metrics::SCENARIOS,
+        mesh::SCENARIOS,
         faults::SCENARIOS,
         loss::SCENARIOS,
         quorum::SCENARIOS,

@@ -23,8 +23,8 @@ fn refused(lab: &mut Lab, peer: Peer) -> Result<()> {
         ("/TaskTemplate/Placement", json!({"Constraint": []}), "Constraint"),
         (
             "/EndpointSpec",
-            json!({"Mode": "vip", "Ports": [{"TargetPort": 80, "PublishedPort": 8080, "PublishMode": "ingress"}]}),
-            "mesh",
+            json!({"Ports": [{"TargetPort": 80, "Protocol": "sctp", "PublishMode": "ingress"}]}),
+            "EndpointSpec.Ports.0.Protocol",
         ),
     ];
     for (pointer, value, word) in cases {
@@ -38,9 +38,8 @@ fn refused(lab: &mut Lab, peer: Peer) -> Result<()> {
         says(&answer.text(), word)?;
     }
     let create = ["service", "create", "--detach", "--name", "odd"];
-    let port =
-        cluster.docker_fails(1, &[&create[..], &["--publish", "8080:80", "busybox:latest"]].concat())?;
-    says(&port, "mesh")?;
+    let label = ["--label", "shoal.drain=soon", "busybox:latest"];
+    says(&cluster.docker_fails(1, &[&create[..], &label].concat())?, "Spec.Labels.shoal.drain")?;
     let network = cluster.docker_fails(1, &["network", "create", "--driver", "overlay", "net"])?;
     says(&network, "overlay networks are not supported yet")?;
     cluster.docker_fails(1, &["secret", "create", "s", "/etc/hostname"])?;

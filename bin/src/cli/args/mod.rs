@@ -67,6 +67,9 @@ pub enum Verb {
     /// Services: what the cluster keeps running.
     #[command(subcommand)]
     Service(ServiceVerb),
+    /// Published ports, as one node carries them.
+    #[command(subcommand)]
+    Port(PortVerb),
     /// What a node knows of itself and its cluster.
     Info {
         /// table or json.
@@ -87,6 +90,17 @@ pub enum Verb {
     /// The demo service's program.
     #[command(hide = true)]
     DemoServer(DemoServerArgs),
+}
+
+/// What there is to do with published ports.
+#[derive(Debug, Subcommand)]
+pub enum PortVerb {
+    /// List the ports that this node listens on for the cluster, and their traffic.
+    Ls {
+        /// How.
+        #[command(flatten)]
+        list: ListArgs,
+    },
 }
 
 /// How a list is printed.

@@ -34,11 +34,12 @@ pub(super) fn endpoint(path: &str, json: types::EndpointSpec) -> Result<Endpoint
 
 fn port(path: &str, json: Port) -> Result<PortConfig, HttpError> {
     let mode = word(&format!("{path}.PublishMode"), json.publish_mode.as_deref(), &PUBLISH_MODES)?;
-    if mode == PortMode::Ingress {
+    let protocol = word(&format!("{path}.Protocol"), json.protocol.as_deref(), &PROTOCOLS)?;
+    if mode == PortMode::Ingress && protocol != Protocol::Tcp {
         return Err(HttpError::field(
-            &format!("{path}.PublishMode"),
-            "ports through the mesh are not supported yet: use mode=host \
-             (--publish published=8080,target=80,mode=host)",
+            &format!("{path}.Protocol"),
+            "only tcp goes through the mesh yet: use mode=host \
+             (--publish published=53,target=53,protocol=udp,mode=host)",
         ));
     }
     let target_port = number(&format!("{path}.TargetPort"), json.target_port)?;
@@ -50,7 +51,7 @@ fn port(path: &str, json: Port) -> Result<PortConfig, HttpError> {
     }
     Ok(PortConfig {
         name: json.name.unwrap_or_default(),
-        protocol: word(&format!("{path}.Protocol"), json.protocol.as_deref(), &PROTOCOLS)?,
+        protocol,
         target_port,
         published_port: number(&format!("{path}.PublishedPort"), json.published_port)?,
         mode,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shoal_core::mesh;
 use shoal_core::model::{
     LogDriver, Service, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateState, UpdateStatus,
 };
@@ -16,11 +17,6 @@ use super::ports::{endpoint, endpoint_json, port_json};
 use super::resources::{resources, resources_json};
 use super::{count, filled, nanos, signed, validate};
 
-const UPDATE_STATES: [(UpdateState, &str); 3] = [
-    (UpdateState::Updating, "updating"),
-    (UpdateState::Paused, "paused"),
-    (UpdateState::Completed, "completed"),
-];
 const NETWORKS: &str =
     "networks of services are not supported yet: leave them out and publish ports with mode=host";
 
@@ -45,9 +41,12 @@ pub(in crate::http) fn service_spec(json: types::ServiceSpec) -> Result<ServiceS
             "it is for replicated services: a global one has one task on each node anyway",
         ));
     }
+    let labels = json.labels.unwrap_or_default();
+    mesh::Options::of_labels(&labels)
+        .map_err(|error| HttpError::field(&format!("Spec.Labels.{}", error.label), error.problem))?;
     Ok(ServiceSpec {
         name,
-        labels: json.labels.unwrap_or_default(),
+        labels,
         mode,
         task: Arc::new(task),
         update: json.update_config.map(|c| update("Spec.UpdateConfig", c, false)).transpose()?,
@@ -176,16 +175,24 @@ pub(in crate::http) fn service_json(service: &Service, status: Option<ServiceSta
 
 fn update_status_json(update: &UpdateStatus) -> types::UpdateStatus {
     types::UpdateStatus {
-        state: UPDATE_STATES.iter().find(|(s, _)| *s == update.state).map(|(_, word)| (*word).to_owned()),
+        state: Some(update_state_word(update).to_owned()),
         started_at: Some(clock::text(update.started_at)),
         completed_at: update.completed_at.map(clock::text),
         message: Some(update.message.clone()),
     }
 }
 
-/// The words for an update's state, for events.
-pub(in crate::http) fn update_state_word(state: UpdateState) -> &'static str {
-    UPDATE_STATES.iter().find(|(s, _)| *s == state).map_or("", |(_, word)| word)
+/// The word for an update's state; a rollback has words of its own.
+pub(in crate::http) fn update_state_word(update: &UpdateStatus) -> &'static str {
+    let back = update.message.starts_with("rollback");
+    match (update.state, back) {
+        (UpdateState::Updating, false) => "updating",
+        (UpdateState::Paused, false) => "paused",
+        (UpdateState::Completed, false) => "completed",
+        (UpdateState::Updating, true) => "rollback_started",
+        (UpdateState::Paused, true) => "rollback_paused",
+        (UpdateState::Completed, true) => "rollback_completed",
+    }
 }
 
 /// Fill in what applies where nothing was said.

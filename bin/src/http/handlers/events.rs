@@ -268,7 +268,7 @@ fn service_attributes(old: Option<&Service>, new: Option<&Service>) -> Attribute
     };
     let image = |service: &Service| service.spec.task.container.image.clone();
     let update = |service: &Service| {
-        service.update.as_ref().map(|u| words::update_state(u.state).to_owned()).unwrap_or_default()
+        service.update.as_ref().map(|u| words::update_state(u).to_owned()).unwrap_or_default()
     };
     differ(&mut attributes, "replicas", old.map(replicas), replicas(new));
     differ(&mut attributes, "image", old.map(image), image(new));

@@ -3,6 +3,7 @@
 pub(super) mod events;
 pub(super) mod later;
 pub(super) mod nodes;
+pub(super) mod ports;
 pub(super) mod services;
 pub(super) mod swarm;
 pub(super) mod system;

@@ -281,6 +281,10 @@ impl NodeApi for Fake {
         Some(OWN)
     }
 
+    fn mesh(&self) -> shoal_net::mesh::MeshStats {
+        shoal_net::mesh::MeshStats::default()
+    }
+
     fn reachable_managers(&self) -> Vec<NodeId> {
         let inner = self.inner.lock().unwrap();
         let reached = |id: &NodeId| !inner.faults.unreachable.contains(id);

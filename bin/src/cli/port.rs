@@ -1,0 +1,72 @@
+//! `shoal port …`.
+
+use serde_json::Value;
+
+use super::args::{ListArgs, PortVerb};
+use super::client::Client;
+use super::error::Outcome;
+use super::output::{self, Format, items, number, text};
+
+pub(crate) async fn run(client: &Client, verb: PortVerb) -> Outcome {
+    let PortVerb::Ls { list } = verb;
+    ls(client, list).await
+}
+
+async fn ls(client: &Client, list: ListArgs) -> Outcome {
+    let found = client.get("/shoal/v1/ports").await?;
+    let ports = found.get("Ports").map(items).unwrap_or_default();
+    if list.quiet {
+        ports.iter().for_each(|port| output::print(&published(port)));
+    } else if list.format == Format::Json {
+        output::print(&output::json(&found));
+    } else {
+        output::print(&table(ports));
+    }
+    Ok(())
+}
+
+fn published(port: &Value) -> String {
+    format!("{}/{}", count(port, "PublishedPort"), text(port, "/Protocol"))
+}
+
+fn count(port: &Value, name: &str) -> u64 {
+    number(port, &format!("/{name}")).unwrap_or_default()
+}
+
+fn table(ports: &[Value]) -> String {
+    let row = |port: &Value| {
+        let error = text(port, "/Error");
+        vec![
+            published(port),
+            text(port, "/Service").to_owned(),
+            count(port, "TargetPort").to_string(),
+            count(port, "Backends").to_string(),
+            count(port, "OpenConnections").to_string(),
+            count(port, "Connections").to_string(),
+            count(port, "RefusedConnections").to_string(),
+            count(port, "Retries").to_string(),
+            if error.is_empty() { "listening".to_owned() } else { error.to_owned() },
+        ]
+    };
+    let rows: Vec<_> = ports.iter().map(row).collect();
+    let headings = ["PORT", "SERVICE", "TARGET", "TASKS", "OPEN", "TOTAL", "REFUSED", "RETRIES", "HERE"];
+    output::table(&headings, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_cannot_be_had_says_why() {
+        let ports = [
+            json!({"Service": "web", "Protocol": "tcp", "PublishedPort": 80, "TargetPort": 8080, "Backends": 3}),
+            json!({"Service": "db", "Protocol": "tcp", "PublishedPort": 5432, "Error": "in use"}),
+        ];
+        let text = table(&ports);
+        assert!(text.contains("80/tcp     web       8080     3"), "{text}");
+        assert!(text.lines().nth(2).is_some_and(|line| line.ends_with("in use")), "{text}");
+    }
+}

@@ -1,0 +1,45 @@
+//! `/shoal/v1/ports`: the mesh's ports on this node.
+
+use hyper::StatusCode;
+use serde_json::json;
+use shoal_core::model::Protocol;
+use shoal_net::mesh::PortStats;
+
+use super::super::body::{self, Answer};
+use super::super::context::Context;
+
+/// `GET /shoal/v1/ports`
+pub(in crate::http) fn list(context: &Context) -> Answer {
+    let stats = context.api.mesh();
+    let ports: Vec<_> = stats.ports.iter().map(port).collect();
+    let found = json!({
+        "Ports": ports,
+        "ServedForOthers": stats.served,
+        "RefusedToOthers": stats.served_refused,
+        "CutConnections": stats.cut,
+    });
+    body::json(StatusCode::OK, &found)
+}
+
+fn port(port: &PortStats) -> serde_json::Value {
+    let protocol = match port.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
+    };
+    json!({
+        "Service": port.service,
+        "Protocol": protocol,
+        "PublishedPort": port.published,
+        "TargetPort": port.target,
+        "Backends": port.backends,
+        "Error": port.error,
+        "Connections": port.accepted,
+        "OpenConnections": port.open,
+        "RefusedConnections": port.refused,
+        "Retries": port.retries,
+        "ConnectMicroseconds": port.connect_us,
+        "BytesIn": port.bytes_in,
+        "BytesOut": port.bytes_out,
+    })
+}

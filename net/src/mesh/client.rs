@@ -1,0 +1,215 @@
+//! A client's connection to a published port: to whom it is given, and what is tried until somebody takes it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use shoal_core::mesh::{Backend, Load, Route, choose};
+use shoal_core::model::TaskId;
+use shoal_wire::v1::{ConnectRequest, connect_answer};
+use shoal_wire::{Kind, codec};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::flows::Counted;
+use super::pump::{self, Bytes2};
+use super::stats::{PortCounters, add};
+use super::table::Port;
+use super::{Shared, header};
+use crate::line::{Rx, Tx};
+use crate::{CallError, Peer};
+
+/// A task must have taken the connection within this.
+const CONNECT_MAX: Duration = Duration::from_millis(1_500);
+/// Tasks tried for one connection.
+const TRIES_MAX: usize = 8;
+/// While all tasks say that they are about to stop, others are waited for this long: who takes over is told any moment.
+const TAKEOVER_MAX: Duration = Duration::from_secs(3);
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Why a task did not take a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It is about to stop.
+    Draining,
+    /// It does not answer.
+    Failed(String),
+    /// Its node does not answer.
+    Silent(String),
+}
+
+/// The way to a task.
+enum Upstream {
+    Here(TcpStream),
+    There(Box<dyn Tx>, Box<dyn Rx>, Bytes),
+}
+
+pub(super) fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+/// Close at once, with a reset: the client sees a refusal, not an empty answer.
+pub(super) fn reset(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Serve a client's connection to its end.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    port: Port,
+    counters: Arc<PortCounters>,
+    stream: TcpStream,
+    from: SocketAddr,
+) {
+    let Ok(_place) = shared.open.try_acquire() else {
+        add(&counters.refused, 1);
+        return reset(&stream);
+    };
+    prepare(&stream);
+    let began = Instant::now();
+    let server = stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], port.1)));
+    let Some((upstream, counted)) = find(&shared, port, &counters, from, server).await else {
+        add(&counters.refused, 1);
+        return reset(&stream);
+    };
+    add(&counters.connect_us, u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+    let _open = Open::new(&counters);
+    let bytes = Bytes2 { there: &counters.bytes_in, back: &counters.bytes_out };
+    match upstream {
+        Upstream::Here(task) => pump::local(&stream, &task, counted, bytes).await,
+        Upstream::There(tx, rx, first) => pump::remote(&stream, tx, rx, first, counted, bytes).await,
+    }
+}
+
+/// Counts a connection as open.
+struct Open<'a>(&'a PortCounters);
+
+impl<'a> Open<'a> {
+    fn new(counters: &'a PortCounters) -> Self {
+        add(&counters.open, 1);
+        Self(counters)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// A task that takes the connection; none if nobody does.
+async fn find(
+    shared: &Arc<Shared>,
+    port: Port,
+    counters: &PortCounters,
+    client: SocketAddr,
+    server: SocketAddr,
+) -> Option<(Upstream, Counted)> {
+    let mut tried: Vec<TaskId> = Vec::new();
+    let (mut tries, mut draining) = (0, false);
+    let takeover_by = Instant::now() + TAKEOVER_MAX;
+    let mut changed = shared.changed.subscribe();
+    let turn =
+        std::sync::atomic::AtomicU64::load(&counters.accepted, std::sync::atomic::Ordering::Relaxed) as usize;
+    while tries < TRIES_MAX {
+        changed.mark_unchanged();
+        let table = shared.table();
+        let (route, target) = table.port(port)?;
+        let load = |backend: &Backend| {
+            let (open, failed) = shared.flows.load(backend.task, backend.node);
+            Load { open, failed, tried: tried.contains(&backend.task) }
+        };
+        let Some(backend) = choose(&route.backends, load, shared.node, turn) else {
+            if !draining || timeout_at(takeover_by, changed.changed()).await.is_err() {
+                return None;
+            }
+            continue;
+        };
+        let request = ConnectRequest { task: backend.task, port: *target, protocol: port.0, client, server };
+        match connect(shared, route, backend, &request).await {
+            Ok(found) => return Some(found),
+            Err(Refused::Draining) => draining = true,
+            Err(Refused::Failed(why)) => {
+                tries += 1;
+                tracing::debug!(task = %backend.task, why, "a task did not take a connection");
+                shared.flows.failed(backend.task);
+            }
+            Err(Refused::Silent(why)) => {
+                tries += 1;
+                tracing::debug!(node = %backend.node, why, "a node did not take a connection");
+                shared.flows.silent(backend.node);
+            }
+        }
+        add(&counters.retries, 1);
+        tried.push(backend.task);
+    }
+    None
+}
+
+async fn connect(
+    shared: &Arc<Shared>,
+    route: &Route,
+    backend: &Backend,
+    request: &ConnectRequest,
+) -> Result<(Upstream, Counted), Refused> {
+    let counted = shared.flows.enter(backend.task).map_err(|_| Refused::Draining)?;
+    if backend.node == shared.node {
+        let stream = connect_here(shared, route, request).await?;
+        return Ok((Upstream::Here(stream), counted));
+    }
+    let addr =
+        backend.addr.parse().map_err(|_| Refused::Silent(format!("{:?} is no address", backend.addr)))?;
+    let peer = Peer { node_id: Some(backend.node), addr };
+    let body = codec::encode(request).map_err(|error| Refused::Failed(error.to_string()))?;
+    let open = async {
+        let opened = shared.endpoint.open_raw(&peer, Kind::Connect, body, CONNECT_MAX).await;
+        let (tx, mut rx, mut first) = opened.map_err(|error| match error {
+            CallError::NotAllowed(why) | CallError::Refused(why) => Refused::Failed(why),
+            other => Refused::Silent(other.to_string()),
+        })?;
+        if first.is_empty() {
+            let read = rx.read().await.map_err(Refused::Silent)?;
+            first =
+                read.filter(|bytes| !bytes.is_empty()).ok_or_else(|| Refused::Failed("no answer".into()))?;
+        }
+        shared.flows.answers(backend.node);
+        match first.split_to(1)[0] {
+            connect_answer::CONNECTED => Ok(Upstream::There(tx, rx, first)),
+            connect_answer::DRAINING => Err(Refused::Draining),
+            _ => Err(Refused::Failed("its node could not connect to it".into())),
+        }
+    };
+    let late = |_| Refused::Silent("no answer in time".into());
+    Ok((timeout(CONNECT_MAX, open).await.map_err(late)??, counted))
+}
+
+/// Connect to a task of this node.
+pub(super) async fn connect_here(
+    shared: &Shared,
+    route: &Route,
+    request: &ConnectRequest,
+) -> Result<TcpStream, Refused> {
+    let open = async {
+        let ip = shared.address(request.task).await?;
+        let stream = TcpStream::connect((ip, request.port)).await.map_err(|error| error.to_string())?;
+        prepare(&stream);
+        if route.options.proxy_header {
+            let header = header::proxy_v2(request.client, request.server);
+            pump::write_all(&stream, &header).await.map_err(|error: io::Error| error.to_string())?;
+        }
+        Ok(stream)
+    };
+    let result: Result<TcpStream, String> = match timeout(CONNECT_MAX, open).await {
+        Ok(result) => result,
+        Err(_) => Err("it does not answer in time".into()),
+    };
+    result.map_err(|why| {
+        // It may have got another address.
+        shared.forget_address(request.task);
+        Refused::Failed(why)
+    })
+}

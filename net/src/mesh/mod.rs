@@ -1,0 +1,201 @@
+//! The routing mesh: published ports on this node, and the way from them to a task on any node.
+//!
+//! A client's connection is given to the least loaded task that takes traffic. If the task is here its container is
+//! connected to; if it is elsewhere the bytes travel on a stream to its node, which connects. A connection that cannot be
+//! made is tried elsewhere before the client notices. A task that is about to stop takes nothing new, says so to whoever
+//! asks, and is stopped once what it has is done: that is decided on its own node, so no other node can hold it up.
+
+mod client;
+mod far;
+mod flows;
+mod header;
+mod listen;
+mod pump;
+mod stats;
+mod table;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use shoal_core::mesh::{Options, Routes};
+use shoal_core::model::{NodeId, Task, TaskId};
+use shoal_core::task::BoxFuture;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use crate::{Endpoint, FrameReceiver, FrameSender};
+use flows::Flows;
+use listen::Listeners;
+use table::Table;
+
+pub use stats::{MeshStats, PortStats};
+
+/// Connections of clients and of other nodes at once; further ones are refused.
+const CONNECTIONS_MAX: usize = 65_536;
+
+/// Tells where containers answer on this host.
+pub trait Addresses: Send + Sync + 'static {
+    /// Where the task's container answers.
+    fn of(&self, task: TaskId) -> BoxFuture<'_, Result<Vec<IpAddr>, String>>;
+}
+
+/// How a node's part of the mesh is set up.
+pub struct Config {
+    /// This node.
+    pub node: NodeId,
+    /// What reaches the others.
+    pub endpoint: Endpoint,
+    /// What knows the containers here.
+    pub addresses: Arc<dyn Addresses>,
+    /// Threads that carry traffic: its own, so that no traffic holds up consensus and heartbeats.
+    pub threads: usize,
+}
+
+pub(crate) struct Shared {
+    node: NodeId,
+    endpoint: Endpoint,
+    addresses: Arc<dyn Addresses>,
+    table: RwLock<Arc<Table>>,
+    /// Counts the changes of the table.
+    changed: watch::Sender<u64>,
+    flows: Flows,
+    /// Where local tasks answer, as last seen.
+    known: Mutex<BTreeMap<TaskId, IpAddr>>,
+    /// How traffic of this node's tasks is treated, though their service may be gone.
+    options: Mutex<BTreeMap<TaskId, Options>>,
+    open: tokio::sync::Semaphore,
+    stats: stats::Counters,
+}
+
+impl Shared {
+    fn table(&self) -> Arc<Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where a task of this node answers.
+    async fn address(&self, task: TaskId) -> Result<IpAddr, String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&task).copied();
+        if let Some(addr) = known {
+            return Ok(addr);
+        }
+        let found = self.addresses.of(task).await?;
+        let addr = found.first().copied().ok_or("its container has no address that this host reaches")?;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(task, addr);
+        Ok(addr)
+    }
+
+    fn forget_address(&self, task: TaskId) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
+    }
+}
+
+/// A node's part of the mesh. It ends when [`Proxy::stop`] is called or the last copy is dropped.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    listeners: Mutex<Listeners>,
+    runtime: Mutex<Option<Runtime>>,
+}
+
+impl Proxy {
+    /// Threads for the traffic, and no port yet.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn start(config: Config) -> std::io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(config.threads.max(1))
+            .thread_name("mesh")
+            .enable_all()
+            .build()?;
+        let shared = Arc::new(Shared {
+            node: config.node,
+            endpoint: config.endpoint,
+            addresses: config.addresses,
+            table: RwLock::default(),
+            changed: watch::channel(0).0,
+            flows: Flows::default(),
+            known: Mutex::default(),
+            options: Mutex::default(),
+            open: tokio::sync::Semaphore::new(CONNECTIONS_MAX),
+            stats: stats::Counters::default(),
+        });
+        let listeners = Mutex::new(Listeners::new(runtime.handle().clone()));
+        Ok(Self { shared, listeners, runtime: Mutex::new(Some(runtime)) })
+    }
+
+    /// Take in what the leader tells.
+    pub fn set_routes(&self, routes: Routes) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = Arc::new(self.shared.table().with(routes));
+        self.remember_options(&table);
+        *self.shared.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&table);
+        self.shared.changed.send_modify(|count| *count += 1);
+        listeners.follow(&self.shared, &table);
+    }
+
+    fn remember_options(&self, table: &Table) {
+        let mut options = self.shared.options.lock().unwrap_or_else(PoisonError::into_inner);
+        options.extend(table.of_node(self.shared.node));
+    }
+
+    /// Give a task of this node no more traffic; returns once what it has is done, or has had its time and was broken off.
+    pub async fn drain(&self, task: &Task) {
+        let options = self.shared.options.lock().unwrap_or_else(PoisonError::into_inner).remove(&task.id);
+        let most = options.unwrap_or_default().drain;
+        let (idle, open) = self.shared.flows.drain(task.id);
+        if open > 0 {
+            tracing::debug!(task = %task.id, open, "its connections may end");
+        }
+        if tokio::time::timeout(most, idle).await.is_err() {
+            let broken = self.shared.flows.cut(task.id);
+            tracing::info!(task = %task.id, broken, ?most, "connections had their time and were broken off");
+            self.shared.stats.count(&self.shared.stats.cut, broken as u64);
+            // What was cut lets go at once; the stop need not race it.
+            let (idle, _) = self.shared.flows.drain(task.id);
+            let _ = tokio::time::timeout(Duration::from_secs(1), idle).await;
+        }
+        self.shared.forget_address(task.id);
+    }
+
+    /// Serve a stream by which another node connects to a task here.
+    pub fn serve(
+        &self,
+        from: NodeId,
+        body: Vec<u8>,
+        tx: FrameSender,
+        rx: FrameReceiver,
+    ) -> BoxFuture<'static, ()> {
+        let shared = Arc::clone(&self.shared);
+        let handle =
+            self.runtime.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|r| r.handle().clone());
+        Box::pin(async move {
+            if let Some(handle) = handle {
+                let _ = handle.spawn(far::serve(shared, from, body, tx, rx)).await;
+            }
+        })
+    }
+
+    /// What it did so far.
+    #[must_use]
+    pub fn stats(&self) -> MeshStats {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.stats.read(listeners.stats())
+    }
+
+    /// Close all ports and connections.
+    pub fn stop(&self) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,112 @@
+//! What the mesh did, counted.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use shoal_core::model::Protocol;
+
+use super::table::Port;
+
+/// Figures of one published port on this node, since it was published.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// The service's name.
+    pub service: String,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// The port.
+    pub published: u16,
+    /// The port in its containers.
+    pub target: u16,
+    /// Tasks that take its traffic.
+    pub backends: usize,
+    /// Why it cannot be listened on here; empty if it can.
+    pub error: String,
+    /// Connections that clients opened.
+    pub accepted: u64,
+    /// Of those, open now.
+    pub open: u64,
+    /// Of those, refused because no task could take them.
+    pub refused: u64,
+    /// Tries that failed before a task was found.
+    pub retries: u64,
+    /// Time until a task was connected, in all, in microseconds.
+    pub connect_us: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+}
+
+/// Figures of this node's part of the mesh.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MeshStats {
+    /// By port.
+    pub ports: Vec<PortStats>,
+    /// Connections that other nodes made to tasks here.
+    pub served: u64,
+    /// Of those, asked for what is not here or takes nothing new.
+    pub served_refused: u64,
+    /// Connections broken off because their task had to stop.
+    pub cut: u64,
+}
+
+/// Figures of a port, as they are counted.
+#[derive(Debug, Default)]
+pub(super) struct PortCounters {
+    pub(super) accepted: AtomicU64,
+    pub(super) open: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) retries: AtomicU64,
+    pub(super) connect_us: AtomicU64,
+    pub(super) bytes_in: AtomicU64,
+    pub(super) bytes_out: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) served: AtomicU64,
+    pub(super) served_refused: AtomicU64,
+    pub(super) cut: AtomicU64,
+    ports: Mutex<BTreeMap<Port, Arc<PortCounters>>>,
+}
+
+pub(super) fn add(counter: &AtomicU64, more: u64) {
+    counter.fetch_add(more, Ordering::Relaxed);
+}
+
+impl Counters {
+    pub(super) fn count(&self, counter: &AtomicU64, more: u64) {
+        add(counter, more);
+    }
+
+    pub(super) fn port(&self, port: Port) -> Arc<PortCounters> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).entry(port).or_default().clone()
+    }
+
+    /// A port is published no longer.
+    pub(super) fn forget(&self, port: Port) {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
+    }
+
+    pub(super) fn read(&self, mut ports: Vec<PortStats>) -> MeshStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        for port in &mut ports {
+            let counted = self.port((port.protocol, port.published));
+            port.accepted = get(&counted.accepted);
+            port.open = get(&counted.open);
+            port.refused = get(&counted.refused);
+            port.retries = get(&counted.retries);
+            port.connect_us = get(&counted.connect_us);
+            port.bytes_in = get(&counted.bytes_in);
+            port.bytes_out = get(&counted.bytes_out);
+        }
+        MeshStats {
+            ports,
+            served: get(&self.served),
+            served_refused: get(&self.served_refused),
+            cut: get(&self.cut),
+        }
+    }
+}

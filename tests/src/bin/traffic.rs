@@ -1,0 +1,254 @@
+//! A server and a client of the tests, for traffic through published ports. Both are strict: the server breaks off whatever it
+//! does when it is asked to stop, and the client counts every request that did not get its whole answer.
+//!
+//! `traffic serve PORT` answers `GET /…` with its host's name, its client's address and, if there was one, the PROXY
+//! header's; `/slow/MS` takes that long. `traffic load URL …` prints one line of JSON.
+#![allow(missing_docs)]
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+const PROXY_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// A request that takes longer is lost.
+const REQUEST_MAX: Duration = Duration::from_secs(90);
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["serve", port] => serve(port.parse()?),
+        ["load", url, flags @ ..] => Load::read(url, flags)?.run(),
+        _ => bail!(
+            "traffic serve PORT | traffic load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N] [keep] [each]"
+        ),
+    }
+}
+
+fn serve(port: u16) -> Result<()> {
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+        .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))?;
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || {
+            // A client that breaks off is its own affair.
+            let _ = answer(&stream);
+        });
+    }
+    Ok(())
+}
+
+fn answer(stream: &TcpStream) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
+    let peer = stream.peer_addr()?.ip().to_canonical();
+    let mut reader = BufReader::new(stream);
+    let told = proxied(&mut reader)?;
+    loop {
+        let mut first = String::new();
+        if reader.read_line(&mut first)? == 0 {
+            return Ok(());
+        }
+        let path = first.split(' ').nth(1).context("a request without a path")?.to_owned();
+        let mut close = false;
+        loop {
+            let mut line = String::new();
+            ensure!(reader.read_line(&mut line)? > 0, "a head without an end");
+            close |= line.to_ascii_lowercase().starts_with("connection: close");
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        if let Some(ms) = path.strip_prefix("/slow/") {
+            std::thread::sleep(Duration::from_millis(ms.parse()?));
+        }
+        let body =
+            format!("{} {peer} {}\n", name.trim(), told.map_or_else(|| "-".to_owned(), |a| a.to_string()));
+        let connection = if close { "close" } else { "keep-alive" };
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n", body.len());
+        let mut stream = stream;
+        stream.write_all((head + &body).as_bytes())?;
+        if close {
+            return Ok(());
+        }
+    }
+}
+
+/// The client that a PROXY header tells, if there is one.
+fn proxied(reader: &mut BufReader<&TcpStream>) -> Result<Option<SocketAddr>> {
+    if !reader.fill_buf()?.starts_with(PROXY_SIGNATURE) {
+        return Ok(None);
+    }
+    let mut head = [0; 16];
+    reader.read_exact(&mut head)?;
+    let mut rest = vec![0; usize::from(u16::from_be_bytes([head[14], head[15]]))];
+    reader.read_exact(&mut rest)?;
+    let port = |at: usize| u16::from_be_bytes([rest[at], rest[at + 1]]);
+    let found = match (head[13] >> 4, rest.len()) {
+        (1, 12..) => (IpAddr::from([rest[0], rest[1], rest[2], rest[3]]), port(8)),
+        (2, 36..) => (IpAddr::from(<[u8; 16]>::try_from(&rest[..16])?), port(32)),
+        _ => bail!("an odd PROXY header"),
+    };
+    Ok(Some(found.into()))
+}
+
+struct Load {
+    host: String,
+    path: String,
+    clients: usize,
+    requests: u64,
+    until: Option<Instant>,
+    keep: bool,
+    /// Whether each answer is told, by its server.
+    each: bool,
+}
+
+#[derive(Default)]
+struct Tally {
+    answered: u64,
+    lost: BTreeMap<String, u64>,
+    servers: BTreeMap<String, u64>,
+    slowest: Duration,
+}
+
+impl Load {
+    fn read(url: &str, flags: &[&str]) -> Result<Self> {
+        let rest = url.strip_prefix("http://").context("an address of http:// is wanted")?;
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let mut load = Self {
+            host: host.to_owned(),
+            path: format!("/{path}"),
+            clients: 1,
+            requests: u64::MAX,
+            until: None,
+            keep: false,
+            each: false,
+        };
+        for flag in flags {
+            match flag.split_once('=') {
+                Some(("clients", number)) => load.clients = number.parse()?,
+                Some(("requests", number)) => load.requests = number.parse()?,
+                Some(("seconds", number)) => {
+                    load.until = Some(Instant::now() + Duration::from_secs(number.parse()?))
+                }
+                None if *flag == "keep" => load.keep = true,
+                None if *flag == "each" => load.each = true,
+                _ => bail!("{flag} is unknown"),
+            }
+        }
+        ensure!(load.until.is_some() || load.requests < u64::MAX, "requests=N or seconds=N is wanted");
+        Ok(load)
+    }
+
+    fn run(self) -> Result<()> {
+        let begun = Instant::now();
+        let load = Arc::new(self);
+        let (given, tally) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Tally::default())));
+        let clients: Vec<_> = (0..load.clients)
+            .map(|_| {
+                let (load, given, tally) = (load.clone(), given.clone(), tally.clone());
+                std::thread::spawn(move || load.client(&given, &tally))
+            })
+            .collect();
+        for client in clients {
+            let _ = client.join();
+        }
+        let Ok(tally) = tally.lock() else { bail!("a client panicked") };
+        let seconds = begun.elapsed().as_secs_f64();
+        let json = serde_json::json!({
+            "answered": tally.answered,
+            "lost": tally.lost.values().sum::<u64>(),
+            "reasons": tally.lost,
+            "servers": tally.servers,
+            "slowest_ms": tally.slowest.as_millis() as u64,
+            "seconds": seconds,
+            "per_second": tally.answered as f64 / seconds,
+        });
+        println!("{json}");
+        Ok(())
+    }
+
+    fn client(&self, given: &AtomicU64, tally: &Mutex<Tally>) {
+        let mut open = None;
+        let mut mine = Tally::default();
+        while self.until.is_none_or(|until| Instant::now() < until)
+            && given.fetch_add(1, Ordering::Relaxed) < self.requests
+        {
+            let begun = Instant::now();
+            match self.one(&mut open) {
+                Ok(body) => {
+                    mine.answered += 1;
+                    if self.each {
+                        *mine.servers.entry(body).or_default() += 1;
+                    }
+                }
+                Err(error) => {
+                    open = None;
+                    *mine.lost.entry(error.to_string()).or_default() += 1;
+                }
+            }
+            mine.slowest = mine.slowest.max(begun.elapsed());
+        }
+        let Ok(mut all) = tally.lock() else { return };
+        all.answered += mine.answered;
+        all.slowest = all.slowest.max(mine.slowest);
+        for (what, from) in mine.lost {
+            *all.lost.entry(what).or_default() += from;
+        }
+        for (what, from) in mine.servers {
+            *all.servers.entry(what).or_default() += from;
+        }
+    }
+
+    /// One request; its answer's body.
+    fn one(&self, open: &mut Option<BufReader<TcpStream>>) -> io::Result<String> {
+        let mut reader = match open.take() {
+            Some(reader) => reader,
+            None => {
+                let addr = self.host.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
+                let stream = TcpStream::connect_timeout(&addr, REQUEST_MAX)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(REQUEST_MAX))?;
+                BufReader::new(stream)
+            }
+        };
+        let connection = if self.keep { "keep-alive" } else { "close" };
+        let request =
+            format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: {connection}\r\n\r\n", self.path, self.host);
+        reader.get_mut().write_all(request.as_bytes())?;
+        let mut length = None;
+        let mut first = String::new();
+        reader.read_line(&mut first)?;
+        if !first.starts_with("HTTP/1.1 200 ") {
+            let what = if first.is_empty() {
+                "no answer".to_owned()
+            } else {
+                format!("answered {:?}", first.trim())
+            };
+            return Err(io::Error::other(what));
+        }
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Err(io::Error::other("half a head"));
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse::<usize>().ok();
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length.ok_or_else(|| io::Error::other("no length"))?];
+        reader.read_exact(&mut body)?;
+        if self.keep {
+            *open = Some(reader);
+        }
+        Ok(String::from_utf8_lossy(&body).trim().to_owned())
+    }
+}

@@ -1,0 +1,191 @@
+//! Published ports: any node answers, and no release loses a request.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use shoal_tests::cluster::{Cluster, Peer};
+use shoal_tests::lab::{Lab, address};
+use shoal_tests::runner::Scenario;
+use shoal_tests::{sh, wait};
+
+use super::{START_MAX, STOP_MAX, ours, says};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ours("published_port_answers_on_every_node", everywhere),
+    ours("published_port_belongs_to_one_service", one_owner),
+    ours("releases_lose_no_request", releases),
+    ours("lost_node_takes_no_more_traffic", lost_node),
+];
+
+/// The program that serves and asks.
+const TRAFFIC: &str = env!("CARGO_BIN_EXE_traffic");
+/// How long a run of requests may take.
+const LOAD_MAX: Duration = Duration::from_secs(180);
+
+/// Create a service whose tasks answer HTTP on port 80.
+fn create(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str]) -> Result<()> {
+    let replicas = replicas.to_string();
+    let program = format!("type=bind,source={TRAFFIC},destination=/traffic,readonly");
+    let mut args = vec!["service", "create", "--detach", "--no-resolve-image", "--name", name];
+    args.extend(["--replicas", &replicas, "--stop-grace-period", "1s", "--mount", &program]);
+    // It is linked with the machine's own libraries.
+    let folders = ["/lib", "/lib64", "/usr/lib"].map(Path::new);
+    let folders: Vec<String> = folders
+        .iter()
+        .filter(|folder| folder.exists())
+        .map(|folder| format!("type=bind,source={0},destination={0},readonly", folder.display()))
+        .collect();
+    folders.iter().for_each(|folder| args.extend(["--mount", folder]));
+    args.extend(flags);
+    args.extend(["busybox:latest", "/traffic", "serve", "80"]);
+    cluster.docker(1, &args).map(drop)
+}
+
+fn load_command(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> std::process::Command {
+    let mut program = vec![TRAFFIC, "load", url];
+    program.extend(flags);
+    cluster.lab.host(from).inside().command(program)
+}
+
+/// Ask from a host; what came of it.
+fn load(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Value> {
+    let said = sh::must(&mut load_command(cluster, from, url, flags), LOAD_MAX)?;
+    serde_json::from_str(&said).with_context(|| format!("no figures: {said}"))
+}
+
+fn lost(figures: &Value) -> u64 {
+    figures["lost"].as_u64().unwrap_or(u64::MAX)
+}
+
+/// A host's own way to its published port.
+fn at(host: usize, port: u16) -> String {
+    format!("http://{}:{port}/", address(host))
+}
+
+/// Wait until a port answers on a host.
+fn await_answer(cluster: &Cluster<'_>, from: usize, host: usize, port: u16) -> Result<()> {
+    let url = at(host, port);
+    wait::until(&format!("an answer of {url}"), START_MAX, Duration::from_millis(50), || {
+        let figures = load(cluster, from, &url, &["requests=1"])?;
+        wait::seen(lost(&figures) == 0, || figures.to_string())
+    })
+    .map(drop)
+}
+
+fn everywhere(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = Cluster::form(lab, peer, 3, 2)?;
+    create(&cluster, "web", 2, &["--publish", "8080:80", "--constraint", "node.role==manager"])?;
+    cluster.await_running("web", 2, &[], START_MAX)?;
+    for host in 1..=5 {
+        await_answer(&cluster, 4, host, 8080)?;
+        let figures = load(&cluster, 5, &at(host, 8080), &["requests=40", "clients=4", "each"])?;
+        ensure!(lost(&figures) == 0, "h{host}: {figures}");
+    }
+    // From a node without a task both are asked.
+    let figures = load(&cluster, 4, &at(4, 8080), &["requests=40", "clients=4", "each"])?;
+    ensure!(
+        figures["servers"].as_object().is_some_and(|servers| servers.len() == 2),
+        "one of two: {figures}"
+    );
+    let v6 = load(&cluster, 4, "http://[::1]:8080/", &["requests=4"])?;
+    ensure!(lost(&v6) == 0, "over IPv6: {v6}");
+    says(&cluster.docker(1, &["service", "ls"])?, "*:8080->80/tcp")?;
+    let ports = cluster.shoal(4, &["port", "ls"])?;
+    says(&ports, "8080/tcp")?;
+    says(&ports, "listening")?;
+    cluster.docker(1, &["service", "scale", "--detach", "web=0"])?;
+    cluster.await_running("web", 0, &[], STOP_MAX)?;
+    let none = load(&cluster, 4, &at(4, 8080), &["requests=3"])?;
+    ensure!(lost(&none) == 3 && none["slowest_ms"].as_u64() < Some(500), "not refused fast: {none}");
+    cluster.docker(1, &["service", "rm", "web"])?;
+    Ok(())
+}
+
+fn one_owner(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = Cluster::form(lab, peer, 1, 0)?;
+    let create = |name: &str, publish: &str| {
+        let args =
+            ["service", "create", "--detach", "--no-resolve-image", "--name", name, "--publish", publish];
+        cluster.try_docker(1, &[&args[..], &["busybox:latest", "sleep", "1d"]].concat())
+    };
+    ensure!(create("web", "8080:80")?.ok(), "web was refused");
+    for publish in ["8080:81", "published=8080,target=82,mode=host"] {
+        let refused = create("other", publish)?;
+        ensure!(!refused.ok(), "{publish} was taken");
+        says(&refused.text(), "port '8080' is already in use by service 'web'")?;
+    }
+    ensure!(create("dynamic", "80")?.ok(), "dynamic was refused");
+    let inspected: Value = serde_json::from_str(&cluster.docker(1, &["service", "inspect", "dynamic"])?)?;
+    let port = &inspected[0]["Endpoint"]["Ports"][0]["PublishedPort"];
+    ensure!(port == 30_000, "the first dynamic port is {port}");
+    ensure!(!create("odd", "published=53,target=53,protocol=udp")?.ok(), "UDP was taken");
+    cluster.docker(1, &["service", "rm", "web"])?;
+    ensure!(create("other", "8080:81")?.ok(), "8080 is free and was refused");
+    Ok(())
+}
+
+/// Requests that take a second, ten at once, while everything that a release can be is done.
+fn releases(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = Cluster::form(lab, peer, 3, 2)?;
+    create(
+        &cluster,
+        "web",
+        3,
+        &["--publish", "8080:80", "--update-delay", "0s", "--update-monitor", "500ms"],
+    )?;
+    cluster.await_running("web", 3, &[], START_MAX)?;
+    await_answer(&cluster, 4, 4, 8080)?;
+    let steps: [(&str, &[&str]); 6] = [
+        (
+            "a rolling update, stop first",
+            &["service", "update", "--no-resolve-image", "--env-add", "A=1", "web"],
+        ),
+        (
+            "a rolling update, start first",
+            &[
+                "service",
+                "update",
+                "--no-resolve-image",
+                "--update-order",
+                "start-first",
+                "--env-add",
+                "A=2",
+                "web",
+            ],
+        ),
+        ("a rollback", &["service", "rollback", "web"]),
+        ("more tasks", &["service", "scale", "web=6"]),
+        ("fewer tasks", &["service", "scale", "web=2"]),
+        ("a node drained", &["node", "update", "--availability", "drain", "h1"]),
+    ];
+    for (what, args) in steps {
+        let url = format!("{}slow/1000", at(4, 8080));
+        let mut asking = load_command(&cluster, 4, &url, &["requests=150", "clients=10"]);
+        asking.stdout(std::process::Stdio::piped());
+        let asking = asking.spawn().context("asking")?;
+        std::thread::sleep(Duration::from_millis(1_500));
+        cluster.docker(2, args).with_context(|| what.to_owned())?;
+        let output = asking.wait_with_output()?;
+        let figures: Value = serde_json::from_slice(&output.stdout)?;
+        println!("{what}: {figures}");
+        ensure!(lost(&figures) == 0, "{what} lost requests: {figures}");
+    }
+    Ok(())
+}
+
+/// A node is lost: its own connections are, and nothing else.
+fn lost_node(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = Cluster::form(lab, peer, 3, 2)?;
+    create(&cluster, "web", 5, &["--publish", "8080:80"])?;
+    cluster.await_running("web", 5, &[], START_MAX)?;
+    await_answer(&cluster, 4, 4, 8080)?;
+    cluster.lab.cut(5)?;
+    // One that is on its way to the lost node is tried elsewhere.
+    let figures = load(&cluster, 4, &at(4, 8080), &["seconds=6", "clients=4"])?;
+    println!("while a node is lost: {figures}");
+    ensure!(lost(&figures) == 0, "lost requests: {figures}");
+    cluster.lab.heal(5)?;
+    Ok(())
+}
