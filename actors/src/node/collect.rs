@@ -111,10 +111,15 @@ fn transport(page: &mut Page<'_>, node: &Node) -> fmt::Result {
 type OfPort = fn(&PortStats) -> u64;
 
 /// By service and port.
-const MESH_COUNTERS: [(&str, &str, OfPort); 6] = [
+const MESH_COUNTERS: [(&str, &str, OfPort); 7] = [
     ("shoal_mesh_connections", "Connections of clients to a published port of this node", |p| p.accepted),
     ("shoal_mesh_refused", "Of those, refused because no task could take them", |p| p.refused),
     ("shoal_mesh_retries", "Tries to connect to a task that failed and were made elsewhere", |p| p.retries),
+    (
+        "shoal_mesh_moved_connections",
+        "Times that a connection went on with another task, between two exchanges",
+        |p| p.moved,
+    ),
     ("shoal_mesh_connect_microseconds", "Time until a task was connected, in all", |p| p.connect_us),
     ("shoal_mesh_received_bytes", "Bytes from clients", |p| p.bytes_in),
     ("shoal_mesh_sent_bytes", "Bytes to clients", |p| p.bytes_out),

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use shoal_core::mesh::{Backend, Load, Route, choose};
 use shoal_core::model::TaskId;
 use shoal_wire::v1::{ConnectRequest, connect_answer};
@@ -14,11 +13,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::flows::Counted;
-use super::pump::{self, Bytes2};
+use super::pump::{self, Bytes2, Ended, Upstream, Watch};
 use super::stats::{PortCounters, add};
 use super::table::Port;
 use super::{Shared, header};
-use crate::line::{Rx, Tx};
 use crate::{CallError, Peer};
 
 /// A task must have taken the connection within this.
@@ -38,12 +36,6 @@ pub(super) enum Refused {
     Failed(String),
     /// Its node does not answer.
     Silent(String),
-}
-
-/// The way to a task.
-enum Upstream {
-    Here(TcpStream),
-    There(Box<dyn Tx>, Box<dyn Rx>, Bytes),
 }
 
 pub(super) fn prepare(stream: &TcpStream) {
@@ -70,18 +62,22 @@ pub(super) async fn serve(
         return reset(&stream);
     };
     prepare(&stream);
-    let began = Instant::now();
     let server = stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], port.1)));
-    let Some((upstream, counted)) = find(&shared, port, &counters, from, server).await else {
-        add(&counters.refused, 1);
-        return reset(&stream);
-    };
-    add(&counters.connect_us, u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
-    let _open = Open::new(&counters);
     let bytes = Bytes2 { there: &counters.bytes_in, back: &counters.bytes_out };
-    match upstream {
-        Upstream::Here(task) => pump::local(&stream, &task, counted, bytes).await,
-        Upstream::There(tx, rx, first) => pump::remote(&stream, tx, rx, first, counted, bytes).await,
+    let _open = Open::new(&counters);
+    let watch = Watch::default();
+    loop {
+        let began = Instant::now();
+        let Some((mut upstream, mut counted)) = find(&shared, port, &counters, from, server).await else {
+            add(&counters.refused, 1);
+            return reset(&stream);
+        };
+        add(&counters.connect_us, u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+        match pump::client(&stream, &mut upstream, &mut counted, &watch, bytes).await {
+            Ended::Done => return,
+            Ended::Broken => return reset(&stream),
+            Ended::Free => add(&counters.moved, 1),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use shoal_wire::v1::{ConnectRequest, connect_answer};
 use tokio::time::timeout;
 
 use super::client::{Refused, connect_here};
-use super::pump::{self, Bytes2};
+use super::pump;
 use super::{Shared, stats};
 use crate::{FrameReceiver, FrameSender};
 
@@ -49,8 +49,7 @@ pub(super) async fn serve(
         return;
     };
     if said.is_ok() {
-        let none = std::sync::atomic::AtomicU64::default();
-        pump::remote(&stream, tx, rx, first, counted, Bytes2 { there: &none, back: &none }).await;
+        pump::far(&stream, tx, rx, first, counted).await;
     }
 }
 

@@ -8,6 +8,8 @@ use shoal_core::model::{NodeId, TaskId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::table::News;
+
 /// A backend that failed is avoided for so long.
 const FAILED_FOR: Duration = Duration::from_secs(2);
 /// A task that drained is remembered for so long, for those who have not heard.
@@ -19,6 +21,8 @@ const PRUNE_AT: usize = 1024;
 #[derive(Debug)]
 struct Flow {
     open: watch::Sender<u32>,
+    /// Whether it takes traffic no more: who is between two exchanges may go elsewhere.
+    leaving: watch::Sender<bool>,
     cut: watch::Sender<bool>,
     draining: Option<Instant>,
     failed_at: Option<Instant>,
@@ -26,7 +30,13 @@ struct Flow {
 
 impl Default for Flow {
     fn default() -> Self {
-        Self { open: watch::channel(0).0, cut: watch::channel(false).0, draining: None, failed_at: None }
+        Self {
+            open: watch::channel(0).0,
+            leaving: watch::channel(false).0,
+            cut: watch::channel(false).0,
+            draining: None,
+            failed_at: None,
+        }
     }
 }
 
@@ -58,9 +68,32 @@ pub(super) struct Counted {
     flows: Flows,
     task: TaskId,
     cut: watch::Receiver<bool>,
+    leaving: watch::Receiver<bool>,
+}
+
+/// Where a connection hears that its task takes traffic no more.
+pub(super) struct Leaving(watch::Receiver<bool>);
+
+impl Leaving {
+    /// Whether it does so now.
+    pub(super) fn is_now(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Returns once it does.
+    pub(super) async fn now(&mut self) {
+        if self.0.wait_for(|leaving| *leaving).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Counted {
+    /// Where it hears that its task takes traffic no more.
+    pub(super) fn leaving(&self) -> Leaving {
+        Leaving(self.leaving.clone())
+    }
+
     /// Returns when the connection is to be broken off.
     pub(super) async fn cut(&mut self) {
         if self.cut.wait_for(|cut| *cut).await.is_err() {
@@ -96,7 +129,19 @@ impl Flows {
             return Err(Draining);
         }
         flow.open.send_modify(|open| *open += 1);
-        Ok(Counted { flows: self.clone(), task, cut: flow.cut.subscribe() })
+        let (cut, leaving) = (flow.cut.subscribe(), flow.leaving.subscribe());
+        Ok(Counted { flows: self.clone(), task, cut, leaving })
+    }
+
+    /// Tell connections whose task takes traffic no more.
+    pub(super) fn follow(&self, news: &News) {
+        let inner = self.lock();
+        let each = news.gone.iter().map(|id| (id, true)).chain(news.come.iter().map(|id| (id, false)));
+        for (id, leaves) in each {
+            if let Some(flow) = inner.tasks.get(id) {
+                flow.leaving.send_replace(leaves);
+            }
+        }
     }
 
     /// Open connections of a task, and whether one to it or its node failed lately.

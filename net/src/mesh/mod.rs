@@ -9,6 +9,7 @@ mod client;
 mod far;
 mod flows;
 mod header;
+mod http;
 mod listen;
 mod pump;
 mod stats;
@@ -128,10 +129,13 @@ impl Proxy {
     /// Take in what the leader tells.
     pub fn set_routes(&self, routes: Routes) {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = Arc::new(self.shared.table().with(routes));
+        let (table, news) = self.shared.table().with(routes);
+        let table = Arc::new(table);
         self.remember_options(&table);
         *self.shared.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&table);
         self.shared.changed.send_modify(|count| *count += 1);
+        // After that: who leaves a task must not find it in the table again.
+        self.shared.flows.follow(&news);
         listeners.follow(&self.shared, &table);
     }
 

@@ -4,12 +4,15 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use super::client::reset;
-use super::flows::Counted;
+use super::flows::{Counted, Leaving};
+use super::http::Exchanges;
 use super::stats::add;
 use crate::line::{Rx, Tx};
 
@@ -82,66 +85,173 @@ fn finish(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
 }
 
-async fn one_way(from: &TcpStream, to: &TcpStream, counter: &AtomicU64) -> io::Result<()> {
-    while let Some((buffer, count)) = read(from).await? {
-        write_all(to, &buffer.0[..count]).await?;
+/// How a connection's part with one task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Both have finished.
+    Done,
+    /// One broke, or the task must stop: the client is broken off, too.
+    Broken,
+    /// The task takes traffic no more, and nothing is under way: another may go on.
+    Free,
+}
+
+/// Follows what passes, if it may go on with another task.
+#[derive(Debug, Default)]
+pub(super) struct Watch(Mutex<Exchanges>);
+
+impl Watch {
+    /// Does not look.
+    fn blind() -> Self {
+        Self(Mutex::new(Exchanges::opaque()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Exchanges> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The way to a task: a socket, or a stream to its node.
+pub(super) enum Upstream {
+    Here(TcpStream),
+    There(Box<dyn Tx>, Box<dyn Rx>, Bytes),
+}
+
+async fn to_socket(from: &TcpStream, to: &TcpStream, watch: &Watch, counter: &AtomicU64) -> Result<(), ()> {
+    while let Some((buffer, count)) = read(from).await.map_err(|_| ())? {
+        watch.lock().asked(&buffer.0[..count]);
+        write_all(to, &buffer.0[..count]).await.map_err(|_| ())?;
         add(counter, count as u64);
     }
     finish(to);
     Ok(())
 }
 
-/// Between a client and a task of this node, until both have finished, one broke, or the task must stop.
-pub(super) async fn local(client: &TcpStream, task: &TcpStream, mut counted: Counted, bytes: Bytes2<'_>) {
-    let both =
-        async { tokio::try_join!(one_way(client, task, bytes.there), one_way(task, client, bytes.back)) };
-    tokio::select! {
-        biased;
-        result = both => if result.is_ok() { return },
-        () = counted.cut() => {}
+async fn from_socket(
+    from: &TcpStream,
+    to: &TcpStream,
+    watch: &Watch,
+    idle: &Notify,
+    counter: &AtomicU64,
+) -> Result<(), ()> {
+    while let Some((buffer, count)) = read(from).await.map_err(|_| ())? {
+        write_all(to, &buffer.0[..count]).await.map_err(|_| ())?;
+        add(counter, count as u64);
+        let mut exchanges = watch.lock();
+        exchanges.answered(&buffer.0[..count]);
+        if exchanges.is_idle() {
+            idle.notify_one();
+        }
     }
-    reset(client);
-    reset(task);
+    finish(to);
+    Ok(())
 }
 
-async fn outward(from: &TcpStream, tx: &mut Box<dyn Tx>, counter: &AtomicU64) -> Result<(), ()> {
+async fn to_stream(from: &TcpStream, tx: &mut dyn Tx, watch: &Watch, counter: &AtomicU64) -> Result<(), ()> {
     while let Some((buffer, count)) = read(from).await.map_err(|_| ())? {
+        watch.lock().asked(&buffer.0[..count]);
         tx.write(Bytes::copy_from_slice(&buffer.0[..count])).await.map_err(|_| ())?;
         add(counter, count as u64);
     }
     tx.finish().map_err(|_| ())
 }
 
-async fn inward(first: Bytes, rx: &mut Box<dyn Rx>, to: &TcpStream, counter: &AtomicU64) -> Result<(), ()> {
+async fn from_stream(
+    first: Bytes,
+    rx: &mut dyn Rx,
+    to: &TcpStream,
+    watch: &Watch,
+    idle: &Notify,
+    counter: &AtomicU64,
+) -> Result<(), ()> {
     let mut next = Some(first);
     while let Some(bytes) = next {
         write_all(to, &bytes).await.map_err(|_| ())?;
         add(counter, bytes.len() as u64);
+        {
+            let mut exchanges = watch.lock();
+            exchanges.answered(&bytes);
+            if exchanges.is_idle() {
+                idle.notify_one();
+            }
+        }
         next = rx.read().await.map_err(|_| ())?;
     }
     finish(to);
     Ok(())
 }
 
-/// Between a socket and a stream to or from another node.
-pub(super) async fn remote(
+/// Returns once the task takes traffic no more and nothing is under way.
+async fn free(mut leaving: Leaving, watch: &Watch, idle: &Notify) {
+    leaving.now().await;
+    loop {
+        if watch.lock().is_idle() && leaving.is_now() {
+            return;
+        }
+        idle.notified().await;
+    }
+}
+
+/// Between a client and a task, until both have finished, one broke, the task must stop, or another may go on.
+pub(super) async fn client(
     socket: &TcpStream,
+    upstream: &mut Upstream,
+    counted: &mut Counted,
+    watch: &Watch,
+    bytes: Bytes2<'_>,
+) -> Ended {
+    let (idle, leaving) = (Notify::new(), counted.leaving());
+    let both = async {
+        match upstream {
+            Upstream::Here(task) => tokio::try_join!(
+                to_socket(socket, task, watch, bytes.there),
+                from_socket(task, socket, watch, &idle, bytes.back)
+            ),
+            Upstream::There(tx, rx, first) => tokio::try_join!(
+                to_stream(socket, &mut **tx, watch, bytes.there),
+                from_stream(std::mem::take(first), &mut **rx, socket, watch, &idle, bytes.back)
+            ),
+        }
+    };
+    let ended = tokio::select! {
+        biased;
+        () = counted.cut() => Ended::Broken,
+        result = both => if result.is_ok() { Ended::Done } else { Ended::Broken },
+        () = free(leaving, watch, &idle) => Ended::Free,
+    };
+    match (ended, upstream) {
+        (Ended::Done, _) => {}
+        (_, Upstream::Here(task)) => reset(task),
+        (Ended::Broken, Upstream::There(tx, ..)) => tx.reset(),
+        // It has nothing under way: a plain end is enough.
+        (Ended::Free, Upstream::There(tx, ..)) => drop(tx.finish()),
+    }
+    ended
+}
+
+/// Between a task of this node and the stream of another node, whose client it is.
+pub(super) async fn far(
+    task: &TcpStream,
     mut tx: Box<dyn Tx>,
     mut rx: Box<dyn Rx>,
     first: Bytes,
     mut counted: Counted,
-    bytes: Bytes2<'_>,
 ) {
+    // Whoever has the client watches.
+    let (none, blind, idle) = (AtomicU64::default(), Watch::blind(), Notify::new());
     let both = async {
-        tokio::try_join!(outward(socket, &mut tx, bytes.there), inward(first, &mut rx, socket, bytes.back))
+        tokio::try_join!(
+            to_stream(task, &mut *tx, &blind, &none),
+            from_stream(first, &mut *rx, task, &blind, &idle, &none)
+        )
     };
     let ended = tokio::select! {
         biased;
-        result = both => result.is_ok(),
         () = counted.cut() => false,
+        result = both => result.is_ok(),
     };
     if !ended {
-        reset(socket);
+        reset(task);
         tx.reset();
     }
 }

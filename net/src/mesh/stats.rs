@@ -31,6 +31,8 @@ pub struct PortStats {
     pub refused: u64,
     /// Tries that failed before a task was found.
     pub retries: u64,
+    /// Times that a connection went on with another task, between two exchanges.
+    pub moved: u64,
     /// Time until a task was connected, in all, in microseconds.
     pub connect_us: u64,
     /// Bytes from clients.
@@ -59,6 +61,7 @@ pub(super) struct PortCounters {
     pub(super) open: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) retries: AtomicU64,
+    pub(super) moved: AtomicU64,
     pub(super) connect_us: AtomicU64,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
@@ -98,6 +101,7 @@ impl Counters {
             port.open = get(&counted.open);
             port.refused = get(&counted.refused);
             port.retries = get(&counted.retries);
+            port.moved = get(&counted.moved);
             port.connect_us = get(&counted.connect_us);
             port.bytes_in = get(&counted.bytes_in);
             port.bytes_out = get(&counted.bytes_out);

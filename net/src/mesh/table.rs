@@ -1,10 +1,10 @@
 //! What this node knows of all routes, by service and by port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use shoal_core::mesh::{Options, Route, Routes};
-use shoal_core::model::{NodeId, Protocol, ServiceId, TaskId};
+use shoal_core::model::{NodeId, PortConfig, Protocol, ServiceId, TaskId};
 
 /// A published port, on every node.
 pub(super) type Port = (Protocol, u16);
@@ -16,28 +16,48 @@ pub(super) struct Table {
     ports: BTreeMap<Port, (Arc<Route>, u16)>,
 }
 
+/// Tasks that take traffic no more, and that do so now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    pub(super) gone: BTreeSet<TaskId>,
+    pub(super) come: BTreeSet<TaskId>,
+}
+
+impl News {
+    fn note(&mut self, before: Option<&Arc<Route>>, after: Option<&Arc<Route>>) {
+        let tasks = |route: Option<&Arc<Route>>| -> BTreeSet<TaskId> {
+            route.into_iter().flat_map(|route| &route.backends).map(|backend| backend.task).collect()
+        };
+        let (before, after) = (tasks(before), tasks(after));
+        self.gone.extend(before.difference(&after));
+        self.come.extend(after.difference(&before));
+    }
+}
+
 impl Table {
     /// This one, changed as told.
-    pub(super) fn with(&self, routes: Routes) -> Self {
-        let mut all = match &routes {
-            Routes::Complete(_) => BTreeMap::new(),
-            Routes::Changed { .. } => self.routes.clone(),
-        };
+    pub(super) fn with(&self, routes: Routes) -> (Self, News) {
         let (changed, removed) = match routes {
-            Routes::Complete(routes) => (routes, Vec::new()),
+            Routes::Complete(routes) => {
+                let named: BTreeSet<ServiceId> = routes.iter().map(|route| route.service).collect();
+                let removed = self.routes.keys().filter(|id| !named.contains(id)).copied().collect();
+                (routes, removed)
+            }
             Routes::Changed { changed, removed } => (changed, removed),
         };
+        let (mut all, mut news) = (self.routes.clone(), News::default());
         for id in removed {
-            all.remove(&id);
+            news.note(all.remove(&id).as_ref(), None);
         }
-        all.extend(changed.into_iter().map(|route| (route.service, route)));
+        for route in changed {
+            news.note(all.get(&route.service), Some(&route));
+            all.insert(route.service, route);
+        }
         let ports = all.values().flat_map(|route| {
-            let port = |p: &shoal_core::model::PortConfig| {
-                ((p.protocol, p.published_port), (Arc::clone(route), p.target_port))
-            };
-            route.ports.iter().map(port)
+            let at = |port: &PortConfig| (port.protocol, port.published_port);
+            route.ports.iter().map(move |port| (at(port), (Arc::clone(route), port.target_port)))
         });
-        Self { ports: ports.collect(), routes: all }
+        (Self { ports: ports.collect(), routes: all }, news)
     }
 
     /// The service behind a port, and the port in its containers.

@@ -25,7 +25,7 @@ fn main() -> Result<()> {
         ["serve", port] => serve(port.parse()?),
         ["load", url, flags @ ..] => Load::read(url, flags)?.run(),
         _ => bail!(
-            "traffic serve PORT | traffic load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N] [keep] [each]"
+            "traffic serve PORT | traffic load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N] [keep] [pause=MS] [each]"
         ),
     }
 }
@@ -104,6 +104,8 @@ struct Load {
     requests: u64,
     until: Option<Instant>,
     keep: bool,
+    /// Between two requests of a client.
+    pause: Duration,
     /// Whether each answer is told, by its server.
     each: bool,
 }
@@ -127,6 +129,7 @@ impl Load {
             requests: u64::MAX,
             until: None,
             keep: false,
+            pause: Duration::ZERO,
             each: false,
         };
         for flag in flags {
@@ -136,6 +139,7 @@ impl Load {
                 Some(("seconds", number)) => {
                     load.until = Some(Instant::now() + Duration::from_secs(number.parse()?))
                 }
+                Some(("pause", ms)) => load.pause = Duration::from_millis(ms.parse()?),
                 None if *flag == "keep" => load.keep = true,
                 None if *flag == "each" => load.each = true,
                 _ => bail!("{flag} is unknown"),
@@ -193,6 +197,7 @@ impl Load {
                 }
             }
             mine.slowest = mine.slowest.max(begun.elapsed());
+            std::thread::sleep(self.pause);
         }
         let Ok(mut all) = tally.lock() else { return };
         all.answered += mine.answered;

@@ -1,6 +1,7 @@
 //! Published ports: any node answers, and no release loses a request.
 
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -16,6 +17,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("published_port_answers_on_every_node", everywhere),
     ours("published_port_belongs_to_one_service", one_owner),
     ours("releases_lose_no_request", releases),
+    ours("task_is_told_its_client", told),
     ours("lost_node_takes_no_more_traffic", lost_node),
 ];
 
@@ -53,6 +55,11 @@ fn load_command(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -
 fn load(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Value> {
     let said = sh::must(&mut load_command(cluster, from, url, flags), LOAD_MAX)?;
     serde_json::from_str(&said).with_context(|| format!("no figures: {said}"))
+}
+
+fn spawn(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Child> {
+    let mut command = load_command(cluster, from, url, flags);
+    command.stdout(Stdio::piped()).spawn().context("asking")
 }
 
 fn lost(figures: &Value) -> u64 {
@@ -161,16 +168,33 @@ fn releases(lab: &mut Lab, peer: Peer) -> Result<()> {
         ("a node drained", &["node", "update", "--availability", "drain", "h1"]),
     ];
     for (what, args) in steps {
-        let url = format!("{}slow/1000", at(4, 8080));
-        let mut asking = load_command(&cluster, 4, &url, &["requests=150", "clients=10"]);
-        asking.stdout(std::process::Stdio::piped());
-        let asking = asking.spawn().context("asking")?;
+        let url = at(4, 8080);
+        let slow = spawn(&cluster, 4, &format!("{url}slow/1000"), &["requests=150", "clients=10"])?;
+        // Connections that are kept for many requests go on, too; one of them waits most of the time.
+        let kept = spawn(&cluster, 5, &url, &["seconds=14", "clients=8", "keep"])?;
+        let waits = spawn(&cluster, 5, &url, &["seconds=14", "clients=2", "keep", "pause=3000"])?;
         std::thread::sleep(Duration::from_millis(1_500));
         cluster.docker(2, args).with_context(|| what.to_owned())?;
-        let output = asking.wait_with_output()?;
-        let figures: Value = serde_json::from_slice(&output.stdout)?;
-        println!("{what}: {figures}");
-        ensure!(lost(&figures) == 0, "{what} lost requests: {figures}");
+        for (how, asking) in [("slow", slow), ("kept", kept), ("waiting", waits)] {
+            let figures: Value = serde_json::from_slice(&asking.wait_with_output()?.stdout)?;
+            println!("{what}, {how}: {figures}");
+            ensure!(lost(&figures) == 0, "{what} lost requests ({how}): {figures}");
+        }
+    }
+    Ok(())
+}
+
+/// A task learns who its client is, if it wants to.
+fn told(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = Cluster::form(lab, peer, 1, 1)?;
+    let flags =
+        ["--publish", "8080:80", "--label", "shoal.proxy-protocol=v2", "--constraint", "node.hostname==h1"];
+    create(&cluster, "web", 1, &flags)?;
+    cluster.await_running("web", 1, &[], START_MAX)?;
+    for host in [1, 2] {
+        await_answer(&cluster, 2, host, 8080)?;
+        let figures = load(&cluster, 2, &at(host, 8080), &["requests=1", "each"])?;
+        says(&figures["servers"].to_string(), &format!(" {}:", address(2)))?;
     }
     Ok(())
 }

@@ -38,6 +38,7 @@ fn port(port: &PortStats) -> serde_json::Value {
         "OpenConnections": port.open,
         "RefusedConnections": port.refused,
         "Retries": port.retries,
+        "MovedConnections": port.moved,
         "ConnectMicroseconds": port.connect_us,
         "BytesIn": port.bytes_in,
         "BytesOut": port.bytes_out,
