@@ -13,6 +13,8 @@ use super::sight::{Sky, host_number};
 
 /// Whoever was heard by another that the leader hears for so long must not be declared dead.
 const HEARD: Duration = Duration::from_secs(4);
+/// The same where the leader itself is struck: what it said may have waited long for its disk, and cannot be taken back.
+const HEARD_BY_STRUCK: Duration = Duration::from_secs(12);
 /// A leader that was well for so long must know who is dead for so long.
 const KNOWN_AFTER: Duration = Duration::from_secs(8);
 /// A leader has said itself what it says after so long.
@@ -55,6 +57,7 @@ impl Verdicts {
         // What is new in the state of a new leader was said by the one before it.
         let long = self.leader.is_some_and(|(.., since)| since.elapsed() > self.pace.of(KNOWN_AFTER));
         let its_own = self.leader.is_some_and(|(.., since)| since.elapsed() > self.pace.of(OWN_AFTER));
+        let heard = if sky.well(leader, HEARD) { HEARD } else { HEARD_BY_STRUCK };
         let mut found = Vec::new();
         self.index = state.applied();
         for node in state.nodes() {
@@ -67,8 +70,8 @@ impl Verdicts {
                 && let Some(witness) = (1..=hosts).find(|witness| {
                     *witness != host
                         && *witness != leader
-                        && sky.sound(*witness, host, HEARD)
-                        && sky.linked(*witness, leader, HEARD)
+                        && sky.sound(*witness, host, heard)
+                        && sky.linked(*witness, leader, heard)
                 })
             {
                 let why = &node.status.message;
