@@ -5,18 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use shoal_core::mesh::{Backend, Load, Route, choose};
 use shoal_core::model::TaskId;
 use shoal_wire::v1::{ConnectRequest, connect_answer};
 use shoal_wire::{Kind, codec};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::flows::Counted;
-use super::pump::{self, Bytes2, Ended, Upstream, Watch};
+use super::pump::{self, Bytes2, Ended, Watch};
 use super::stats::{PortCounters, add};
 use super::table::Port;
-use super::{Shared, header};
+use super::{Shared, header, udp};
+use crate::line::{Rx, Tx};
 use crate::{CallError, Peer};
 
 /// A task must have taken the connection within this.
@@ -26,6 +28,39 @@ const TRIES_MAX: usize = 8;
 /// While all tasks say that they are about to stop, others are waited for this long: who takes over is told any moment.
 const TAKEOVER_MAX: Duration = Duration::from_secs(3);
 const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// The way to a task: a socket, or a stream to its node and what came on it already.
+pub(super) enum Way<L> {
+    Here(L),
+    There(Box<dyn Tx>, Box<dyn Rx>, Bytes),
+}
+
+/// A socket to a task of this node.
+pub(super) trait Local: Sized + Send {
+    /// Open one.
+    fn connect(
+        addr: SocketAddr,
+        route: &Route,
+        request: &ConnectRequest,
+    ) -> impl Future<Output = io::Result<Self>> + Send;
+}
+
+impl Local for TcpStream {
+    async fn connect(addr: SocketAddr, route: &Route, request: &ConnectRequest) -> io::Result<Self> {
+        let stream = Self::connect(addr).await?;
+        prepare(&stream);
+        if route.options.proxy_header {
+            pump::write_all(&stream, &header::proxy_v2(request.client, request.server)).await?;
+        }
+        Ok(stream)
+    }
+}
+
+impl Local for UdpSocket {
+    async fn connect(addr: SocketAddr, _: &Route, _: &ConnectRequest) -> io::Result<Self> {
+        udp::connect(addr).await
+    }
+}
 
 /// Why a task did not take a connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,7 +103,9 @@ pub(super) async fn serve(
     let watch = Watch::default();
     loop {
         let began = Instant::now();
-        let Some((mut upstream, mut counted)) = find(&shared, port, &counters, from, server).await else {
+        let Some((mut upstream, mut counted)) =
+            find::<TcpStream>(&shared, port, &counters, from, server).await
+        else {
             add(&counters.refused, 1);
             return reset(&stream);
         };
@@ -82,10 +119,10 @@ pub(super) async fn serve(
 }
 
 /// Counts a connection as open.
-struct Open<'a>(&'a PortCounters);
+pub(super) struct Open<'a>(&'a PortCounters);
 
 impl<'a> Open<'a> {
-    fn new(counters: &'a PortCounters) -> Self {
+    pub(super) fn new(counters: &'a PortCounters) -> Self {
         add(&counters.open, 1);
         Self(counters)
     }
@@ -98,13 +135,13 @@ impl Drop for Open<'_> {
 }
 
 /// A task that takes the connection; none if nobody does.
-async fn find(
+pub(super) async fn find<L: Local>(
     shared: &Arc<Shared>,
     port: Port,
     counters: &PortCounters,
     client: SocketAddr,
     server: SocketAddr,
-) -> Option<(Upstream, Counted)> {
+) -> Option<(Way<L>, Counted)> {
     let mut tried: Vec<TaskId> = Vec::new();
     let (mut tries, mut draining) = (0, false);
     let takeover_by = Instant::now() + TAKEOVER_MAX;
@@ -146,16 +183,15 @@ async fn find(
     None
 }
 
-async fn connect(
+async fn connect<L: Local>(
     shared: &Arc<Shared>,
     route: &Route,
     backend: &Backend,
     request: &ConnectRequest,
-) -> Result<(Upstream, Counted), Refused> {
+) -> Result<(Way<L>, Counted), Refused> {
     let counted = shared.flows.enter(backend.task).map_err(|_| Refused::Draining)?;
     if backend.node == shared.node {
-        let stream = connect_here(shared, route, request).await?;
-        return Ok((Upstream::Here(stream), counted));
+        return Ok((Way::Here(connect_here(shared, route, request).await?), counted));
     }
     let addr =
         backend.addr.parse().map_err(|_| Refused::Silent(format!("{:?} is no address", backend.addr)))?;
@@ -174,7 +210,7 @@ async fn connect(
         }
         shared.flows.answers(backend.node);
         match first.split_to(1)[0] {
-            connect_answer::CONNECTED => Ok(Upstream::There(tx, rx, first)),
+            connect_answer::CONNECTED => Ok(Way::There(tx, rx, first)),
             connect_answer::DRAINING => Err(Refused::Draining),
             _ => Err(Refused::Failed("its node could not connect to it".into())),
         }
@@ -184,25 +220,18 @@ async fn connect(
 }
 
 /// Connect to a task of this node.
-pub(super) async fn connect_here(
+pub(super) async fn connect_here<L: Local>(
     shared: &Shared,
     route: &Route,
     request: &ConnectRequest,
-) -> Result<TcpStream, Refused> {
+) -> Result<L, Refused> {
     let open = async {
         let ip = shared.address(request.task).await?;
-        let stream = TcpStream::connect((ip, request.port)).await.map_err(|error| error.to_string())?;
-        prepare(&stream);
-        if route.options.proxy_header {
-            let header = header::proxy_v2(request.client, request.server);
-            pump::write_all(&stream, &header).await.map_err(|error: io::Error| error.to_string())?;
-        }
-        Ok(stream)
+        let addr = SocketAddr::new(ip, request.port);
+        L::connect(addr, route, request).await.map_err(|error| error.to_string())
     };
-    let result: Result<TcpStream, String> = match timeout(CONNECT_MAX, open).await {
-        Ok(result) => result,
-        Err(_) => Err("it does not answer in time".into()),
-    };
+    let result =
+        timeout(CONNECT_MAX, open).await.unwrap_or_else(|_| Err("it does not answer in time".into()));
     result.map_err(|why| {
         // It may have got another address.
         shared.forget_address(request.task);

@@ -8,11 +8,12 @@ use shoal_core::mesh::Route;
 use shoal_core::model::{NodeId, Protocol};
 use shoal_wire::codec;
 use shoal_wire::v1::{ConnectRequest, connect_answer};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::client::{Refused, connect_here};
-use super::pump;
-use super::{Shared, stats};
+use super::flows::Counted;
+use super::{Shared, pump, stats, udp};
 use crate::{FrameReceiver, FrameSender};
 
 /// Whoever asks may know of a task's start before this node's own table does: so long is waited for it.
@@ -43,27 +44,33 @@ pub(super) async fn serve(
         }
     };
     let said = tx.write(Bytes::from(vec![answer])).await;
-    let Some((stream, counted)) = made else {
+    let Some((task, counted)) = made else {
         stats::add(&shared.stats.served_refused, 1);
         let _ = tx.finish();
         return;
     };
-    if said.is_ok() {
-        pump::far(&stream, tx, rx, first, counted).await;
+    match task {
+        _ if said.is_err() => {}
+        Task::Tcp(stream) => pump::far(&stream, tx, rx, first, counted).await,
+        Task::Udp(socket) => udp::far(socket, tx, rx, first, counted).await,
     }
 }
 
-async fn connect(
-    shared: &Arc<Shared>,
-    body: &[u8],
-) -> Result<(tokio::net::TcpStream, super::flows::Counted), Refused> {
+enum Task {
+    Tcp(TcpStream),
+    Udp(UdpSocket),
+}
+
+async fn connect(shared: &Arc<Shared>, body: &[u8]) -> Result<(Task, Counted), Refused> {
     let request: ConnectRequest = codec::decode(body).map_err(|error| Refused::Failed(error.to_string()))?;
-    if request.protocol != Protocol::Tcp {
-        return Err(Refused::Failed("only TCP goes through the mesh".into()));
-    }
     let counted = shared.flows.enter(request.task).map_err(|_| Refused::Draining)?;
     let route = route(shared, &request).await?;
-    Ok((connect_here(shared, &route, &request).await?, counted))
+    let task = match request.protocol {
+        Protocol::Tcp => Task::Tcp(connect_here(shared, &route, &request).await?),
+        Protocol::Udp => Task::Udp(connect_here(shared, &route, &request).await?),
+        Protocol::Sctp => return Err(Refused::Failed("SCTP does not go through the mesh".into())),
+    };
+    Ok((task, counted))
 }
 
 /// The route that lets others reach this port of this task: nothing else is connected to.

@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 
 use super::stats::{PortStats, add};
 use super::table::{Port, Table};
-use super::{Shared, client};
+use super::{Shared, client, udp};
 
 const BACKLOG: u32 = 4096;
 /// Tries to listen on a port that is in use are this far apart, at first and at most.
@@ -84,14 +84,32 @@ impl Listeners {
 }
 
 async fn listen(shared: Arc<Shared>, port: Port, error: Arc<Mutex<String>>) {
-    let say = |words: String| *error.lock().unwrap_or_else(PoisonError::into_inner) = words;
-    if port.0 != Protocol::Tcp {
-        return say("only TCP goes through the mesh".into());
+    match port.0 {
+        Protocol::Tcp => {
+            let listener = patiently(port, &error, bind).await;
+            accept(shared, port, listener).await;
+        }
+        Protocol::Udp => {
+            let socket = patiently(port, &error, udp::Socket::bind).await;
+            udp::serve(shared, port, socket).await;
+        }
+        Protocol::Sctp => {
+            *error.lock().unwrap_or_else(PoisonError::into_inner) =
+                "SCTP does not go through the mesh".into();
+        }
     }
+}
+
+/// Bind a port, however long somebody else has it.
+async fn patiently<T>(port: Port, error: &Mutex<String>, bind: impl Fn(u16) -> io::Result<T>) -> T {
+    let say = |words: String| *error.lock().unwrap_or_else(PoisonError::into_inner) = words;
     let mut delay = BIND_RETRY.0;
-    let listener = loop {
+    loop {
         match bind(port.1) {
-            Ok(listener) => break listener,
+            Ok(bound) => {
+                say(String::new());
+                return bound;
+            }
             Err(cause) => {
                 tracing::warn!(port = port.1, error = %cause, again_in = ?delay, "a published port cannot be listened on");
                 say(format!("port {} of this host: {cause}", port.1));
@@ -99,9 +117,7 @@ async fn listen(shared: Arc<Shared>, port: Port, error: Arc<Mutex<String>>) {
         }
         tokio::time::sleep(delay).await;
         delay = (delay * 2).min(BIND_RETRY.1);
-    };
-    say(String::new());
-    accept(shared, port, listener).await;
+    }
 }
 
 async fn accept(shared: Arc<Shared>, port: Port, listener: TcpListener) {

@@ -14,6 +14,7 @@ mod listen;
 mod pump;
 mod stats;
 mod table;
+mod udp;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

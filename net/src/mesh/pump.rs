@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::client::reset;
+use super::client::{Way, reset};
 use super::flows::{Counted, Leaving};
 use super::http::Exchanges;
 use super::stats::add;
@@ -111,12 +111,6 @@ impl Watch {
     }
 }
 
-/// The way to a task: a socket, or a stream to its node.
-pub(super) enum Upstream {
-    Here(TcpStream),
-    There(Box<dyn Tx>, Box<dyn Rx>, Bytes),
-}
-
 async fn to_socket(from: &TcpStream, to: &TcpStream, watch: &Watch, counter: &AtomicU64) -> Result<(), ()> {
     while let Some((buffer, count)) = read(from).await.map_err(|_| ())? {
         watch.lock().asked(&buffer.0[..count]);
@@ -195,7 +189,7 @@ async fn free(mut leaving: Leaving, watch: &Watch, idle: &Notify) {
 /// Between a client and a task, until both have finished, one broke, the task must stop, or another may go on.
 pub(super) async fn client(
     socket: &TcpStream,
-    upstream: &mut Upstream,
+    upstream: &mut Way<TcpStream>,
     counted: &mut Counted,
     watch: &Watch,
     bytes: Bytes2<'_>,
@@ -203,11 +197,11 @@ pub(super) async fn client(
     let (idle, leaving) = (Notify::new(), counted.leaving());
     let both = async {
         match upstream {
-            Upstream::Here(task) => tokio::try_join!(
+            Way::Here(task) => tokio::try_join!(
                 to_socket(socket, task, watch, bytes.there),
                 from_socket(task, socket, watch, &idle, bytes.back)
             ),
-            Upstream::There(tx, rx, first) => tokio::try_join!(
+            Way::There(tx, rx, first) => tokio::try_join!(
                 to_stream(socket, &mut **tx, watch, bytes.there),
                 from_stream(std::mem::take(first), &mut **rx, socket, watch, &idle, bytes.back)
             ),
@@ -221,10 +215,10 @@ pub(super) async fn client(
     };
     match (ended, upstream) {
         (Ended::Done, _) => {}
-        (_, Upstream::Here(task)) => reset(task),
-        (Ended::Broken, Upstream::There(tx, ..)) => tx.reset(),
+        (_, Way::Here(task)) => reset(task),
+        (Ended::Broken, Way::There(tx, ..)) => tx.reset(),
         // It has nothing under way: a plain end is enough.
-        (Ended::Free, Upstream::There(tx, ..)) => drop(tx.finish()),
+        (Ended::Free, Way::There(tx, ..)) => drop(tx.finish()),
     }
     ended
 }

@@ -2,12 +2,12 @@
 //! does when it is asked to stop, and the client counts every request that did not get its whole answer.
 //!
 //! `traffic serve PORT` answers `GET /…` with its host's name, its client's address and, if there was one, the PROXY
-//! header's; `/slow/MS` takes that long. `traffic load URL …` prints one line of JSON.
+//! header's; `/slow/MS` takes that long. `traffic load URL …` prints one line of JSON. `echo` and `shout` are the same of UDP.
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,9 +23,11 @@ fn main() -> Result<()> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
         ["serve", port] => serve(port.parse()?),
+        ["echo", port] => echo(port.parse()?),
+        ["shout", addr, count] => shout(addr, count.parse()?),
         ["load", url, flags @ ..] => Load::read(url, flags)?.run(),
         _ => bail!(
-            "traffic serve PORT | traffic load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N] [keep] [pause=MS] [each]"
+            "traffic serve PORT | echo PORT | shout ADDR N | load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N] [keep] [pause=MS] [each]"
         ),
     }
 }
@@ -39,6 +41,44 @@ fn serve(port: u16) -> Result<()> {
             let _ = answer(&stream);
         });
     }
+    Ok(())
+}
+
+/// Send each datagram back, after the host's name.
+fn echo(port: u16) -> Result<()> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?;
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
+    let mut buffer = [0; 65_535];
+    loop {
+        let (count, from) = socket.recv_from(&mut buffer)?;
+        socket.send_to(&[name.trim().as_bytes(), b" ", &buffer[..count]].concat(), from)?;
+    }
+}
+
+/// Send so many datagrams, one after the other, each from a socket of its own; prints one line of JSON.
+fn shout(addr: &str, count: usize) -> Result<()> {
+    let addr: SocketAddr = addr.parse()?;
+    let (mut answered, mut servers) = (0, BTreeMap::<String, u64>::new());
+    for number in 0..count {
+        let any = if addr.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any)?;
+        // Only what comes from the very address that was asked counts.
+        socket.connect(addr)?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        // Larger than a packet of the way.
+        let text = format!("{number} {}", "x".repeat(3000));
+        socket.send(text.as_bytes())?;
+        let mut buffer = [0; 65_535];
+        let Ok(count) = socket.recv(&mut buffer) else { continue };
+        let said = String::from_utf8_lossy(&buffer[..count]).into_owned();
+        if let Some((server, rest)) = said.split_once(' ')
+            && rest == text
+        {
+            answered += 1;
+            *servers.entry(server.to_owned()).or_default() += 1;
+        }
+    }
+    println!("{}", serde_json::json!({"answered": answered, "lost": count - answered, "servers": servers}));
     Ok(())
 }
 

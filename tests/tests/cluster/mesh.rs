@@ -17,6 +17,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("published_port_answers_on_every_node", everywhere),
     ours("published_port_belongs_to_one_service", one_owner),
     ours("releases_lose_no_request", releases),
+    ours("datagrams_pass_published_ports", datagrams),
     ours("task_is_told_its_client", told),
     ours("lost_node_takes_no_more_traffic", lost_node),
 ];
@@ -28,6 +29,10 @@ const LOAD_MAX: Duration = Duration::from_secs(180);
 
 /// Create a service whose tasks answer HTTP on port 80.
 fn create(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str]) -> Result<()> {
+    create_of(cluster, name, replicas, flags, "serve")
+}
+
+fn create_of(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str], verb: &str) -> Result<()> {
     let replicas = replicas.to_string();
     let program = format!("type=bind,source={TRAFFIC},destination=/traffic,readonly");
     let mut args = vec!["service", "create", "--detach", "--no-resolve-image", "--name", name];
@@ -41,7 +46,7 @@ fn create(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str]) ->
         .collect();
     folders.iter().for_each(|folder| args.extend(["--mount", folder]));
     args.extend(flags);
-    args.extend(["busybox:latest", "/traffic", "serve", "80"]);
+    args.extend(["busybox:latest", "/traffic", verb, "80"]);
     cluster.docker(1, &args).map(drop)
 }
 
@@ -127,7 +132,8 @@ fn one_owner(lab: &mut Lab, peer: Peer) -> Result<()> {
     let inspected: Value = serde_json::from_str(&cluster.docker(1, &["service", "inspect", "dynamic"])?)?;
     let port = &inspected[0]["Endpoint"]["Ports"][0]["PublishedPort"];
     ensure!(port == 30_000, "the first dynamic port is {port}");
-    ensure!(!create("odd", "published=53,target=53,protocol=udp")?.ok(), "UDP was taken");
+    ensure!(create("udp", "8080:80/udp")?.ok(), "the same port of UDP was refused");
+    ensure!(!create("odd", "published=53,target=53,protocol=sctp")?.ok(), "SCTP was taken");
     cluster.docker(1, &["service", "rm", "web"])?;
     ensure!(create("other", "8080:81")?.ok(), "8080 is free and was refused");
     Ok(())
@@ -181,6 +187,41 @@ fn releases(lab: &mut Lab, peer: Peer) -> Result<()> {
             ensure!(lost(&figures) == 0, "{what} lost requests ({how}): {figures}");
         }
     }
+    Ok(())
+}
+
+/// Datagrams pass, too, large ones and over IPv6, and are answered from the address that was asked.
+fn datagrams(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = Cluster::form(lab, peer, 1, 2)?;
+    create_of(
+        &cluster,
+        "echo",
+        2,
+        &["--publish", "5353:80/udp", "--constraint", "node.role==worker"],
+        "echo",
+    )?;
+    cluster.await_running("echo", 2, &[], START_MAX)?;
+    let shout = |from: usize, addr: &str| -> Result<Value> {
+        let mut command = cluster.lab.host(from).inside().command([TRAFFIC, "shout", addr, "20"]);
+        Ok(serde_json::from_str(&sh::must(&mut command, LOAD_MAX)?)?)
+    };
+    wait::until("an echo", START_MAX, Duration::from_millis(100), || {
+        let figures = shout(1, "127.0.0.1:5353")?;
+        wait::seen(lost(&figures) == 0, || figures.to_string())
+    })?;
+    for (from, addr) in [
+        (1, "[::1]:5353".to_owned()),
+        (2, format!("{}:5353", address(1))),
+        (1, format!("{}:5353", address(3))),
+    ] {
+        let figures = shout(from, &addr)?;
+        ensure!(lost(&figures) == 0, "{addr}: {figures}");
+    }
+    let figures = shout(1, &format!("{}:5353", address(1)))?;
+    ensure!(
+        figures["servers"].as_object().is_some_and(|servers| servers.len() == 2),
+        "one of two: {figures}"
+    );
     Ok(())
 }
 

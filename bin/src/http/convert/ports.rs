@@ -35,11 +35,11 @@ pub(super) fn endpoint(path: &str, json: types::EndpointSpec) -> Result<Endpoint
 fn port(path: &str, json: Port) -> Result<PortConfig, HttpError> {
     let mode = word(&format!("{path}.PublishMode"), json.publish_mode.as_deref(), &PUBLISH_MODES)?;
     let protocol = word(&format!("{path}.Protocol"), json.protocol.as_deref(), &PROTOCOLS)?;
-    if mode == PortMode::Ingress && protocol != Protocol::Tcp {
+    if mode == PortMode::Ingress && protocol == Protocol::Sctp {
         return Err(HttpError::field(
             &format!("{path}.Protocol"),
-            "only tcp goes through the mesh yet: use mode=host \
-             (--publish published=53,target=53,protocol=udp,mode=host)",
+            "tcp and udp go through the mesh, sctp does not: use mode=host \
+             (--publish published=5000,target=5000,protocol=sctp,mode=host)",
         ));
     }
     let target_port = number(&format!("{path}.TargetPort"), json.target_port)?;
