@@ -15,6 +15,7 @@ use shoal_core::task::{
 use tokio::sync::{oneshot, watch};
 
 use crate::event::What;
+use crate::mesh::Slot;
 use crate::trace::Trace;
 use crate::wishes::CRASHES;
 
@@ -51,13 +52,15 @@ struct Inner {
 pub struct Engine {
     host: usize,
     inner: Arc<Mutex<Inner>>,
+    /// What gives its containers traffic.
+    mesh: Slot,
     trace: Trace,
 }
 
 impl Engine {
     /// An engine without containers.
     #[must_use]
-    pub fn new(host: usize, seed: u64, trace: Trace) -> Self {
+    pub fn new(host: usize, seed: u64, mesh: Slot, trace: Trace) -> Self {
         let inner = Inner {
             containers: BTreeMap::new(),
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -66,7 +69,7 @@ impl Engine {
             away: false,
             wipes: 0,
         };
-        Self { host, inner: Arc::new(Mutex::new(inner)), trace }
+        Self { host, inner: Arc::new(Mutex::new(inner)), mesh, trace }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -95,6 +98,19 @@ impl Engine {
     #[must_use]
     pub fn all(&self) -> Vec<TaskId> {
         self.lock().containers.keys().copied().collect()
+    }
+
+    /// Whether the task's container runs.
+    #[must_use]
+    pub fn serves(&self, task: TaskId) -> bool {
+        let inner = self.lock();
+        inner.containers.get(&task).is_some_and(|c| matches!(*c.state.borrow(), RunState::Running { .. }))
+    }
+
+    /// Whether the task's container is made and was never started.
+    #[must_use]
+    pub fn is_made(&self, task: TaskId) -> bool {
+        self.lock().containers.get(&task).is_some_and(|c| *c.state.borrow() == RunState::Created)
     }
 
     /// The machine is lost, and all containers with it.
@@ -280,6 +296,9 @@ impl Controller for Engine {
     fn stop<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, Result<ExitStatus, ControllerError>> {
         Box::pin(async move {
             self.answer()?;
+            if let Some(mesh) = self.mesh.get().filter(|_| self.serves(task.id)) {
+                mesh.stops(task.id);
+            }
             self.pause(10, 100).await;
             let deaf = self.happens(|mishaps| mishaps.slow_stops);
             if deaf {

@@ -22,6 +22,7 @@ use crate::disk::SimDisk;
 use crate::event::What;
 use crate::fabric::Fabric;
 use crate::hooks;
+use crate::mesh::Slot;
 use crate::trace::Trace;
 
 const PORT: u16 = 2377;
@@ -55,6 +56,8 @@ pub struct Host {
     pub number: usize,
     /// Its containers.
     pub engine: Engine,
+    /// Its part of the mesh.
+    pub mesh: Slot,
     /// Its disk.
     pub disk: SimDisk,
     /// Its clock.
@@ -146,10 +149,11 @@ impl Host {
         trace: Trace,
     ) -> Self {
         let (folder, disk) = (folder.join(format!("h{number}")), SimDisk::new(seed, sync));
-        let engine = Engine::new(number, seed ^ 1, trace.clone());
+        let mesh = Slot::default();
+        let engine = Engine::new(number, seed ^ 1, mesh.clone(), trace.clone());
         let tasks = MemoryTaskStore::default();
         let clock = WallClock::default();
-        Self { number, engine, disk, clock, folder, tasks, fabric, trace, seed, starts: 0, life: None }
+        Self { number, engine, mesh, disk, clock, folder, tasks, fabric, trace, seed, starts: 0, life: None }
     }
 
     /// The node, while the machine is up.
@@ -211,7 +215,7 @@ impl Host {
             },
             limits: Limits::default(),
             membership: self.fabric.membership(),
-            mesh: None,
+            mesh: Some(self.mesh.factory()),
             pace: self.fabric.pace(),
         };
         let (tell, told) = tokio::sync::oneshot::channel();
@@ -278,6 +282,7 @@ impl Host {
     /// run on, as if it were only the process; the disk decides about the writes under way.
     pub async fn kill(&mut self) {
         let Some(life) = self.life.take() else { return };
+        self.mesh.clear();
         self.trace.event(What::Down { host: self.number, killed: true });
         self.fabric.unbind(address(self.number));
         self.disk.crash();
@@ -290,6 +295,7 @@ impl Host {
     /// If it leaves something running.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         let Some(life) = self.life.take() else { return Ok(()) };
+        self.mesh.clear();
         self.fabric.hold(address(self.number), false);
         life.scope.hold(false);
         let stopped = timeout(self.fabric.pace().of(STOP_MAX), life.node.stop()).await;

@@ -14,6 +14,7 @@ pub mod large;
 pub mod light;
 pub mod links;
 pub mod members;
+pub mod mesh;
 pub mod options;
 pub mod people;
 pub mod person;

@@ -331,7 +331,7 @@ impl Person {
         let mut spec = service.spec.clone();
         match (&mut spec.mode, replicas) {
             (ServiceMode::Replicated { replicas: count }, Some(replicas)) => {
-                let bounded = !spec.endpoint.ports.is_empty()
+                let bounded = spec.endpoint.ports_in(PortMode::Host).next().is_some()
                     || spec.task.placement.max_replicas > 0
                     || spec.task.resources.reservations.nano_cpus > 0;
                 *count = if bounded { replicas.min(self.hosts as u64) } else { replicas };
@@ -559,6 +559,10 @@ fn spec(name: &str, number: u64, replicas: u64, shape: Shape, rollout: Rollout) 
             ..UpdateConfig::default()
         }),
     };
+    // Some are published, at a port that the cluster chooses.
+    if shape != Shape::HostPort && number % 2 == 1 {
+        endpoint.ports.push(PortConfig { target_port: 80, ..PortConfig::default() });
+    }
     ServiceSpec {
         name: name.to_owned(),
         labels: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! One run: a cluster is formed, lives through its plan, and must be well again.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
@@ -17,6 +17,7 @@ use crate::disk::SimDisk;
 use crate::event::What;
 use crate::faults::Fault;
 use crate::judges::{Bounded, Deaths, Engines, Leaders, Logs, Sight, States, Watch, healed};
+use crate::mesh::{Clients, Door};
 use crate::people::{Around, any_manager, believed, wish};
 use crate::person::Person;
 use crate::plan::Plan;
@@ -184,7 +185,14 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
     let calm_since = Rc::clone(&world.calm_since);
     let engines: Vec<_> = world.hosts.iter().map(|host| host.engine.clone()).collect();
     let mut bench = Bench::new(trace.clone(), &world);
+    let misled = RefCell::new(Vec::new());
     let (broken, over) = (Cell::new(false), Rc::new(Cell::new(false)));
+    let doors: Vec<_> = world
+        .hosts
+        .iter()
+        .map(|host| Door { mesh: host.mesh.clone(), engine: host.engine.clone() })
+        .collect();
+    let mut clients = Clients::new(doors.clone(), options.seed ^ 0x636c, options.pace);
     let keeping = actix_rt::spawn(around.clone().keep(options.seed ^ 0x6b65, Rc::clone(&over)));
     let (lived, verdict) = {
         let life = async {
@@ -205,12 +213,22 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
                 // Until it has joined again a lost node is none that could be heard.
                 let lost: Vec<Fault> = newcomers.borrow().keys().map(|host| Fault::Wipe(*host)).collect();
                 let faults = [&faults.borrow()[..], &lost[..]].concat();
+                let told =
+                    doors.iter().filter_map(|door| door.mesh.get()).flat_map(|mesh| mesh.take_broken());
+                let misled = misled.take().into_iter().chain(told);
+                bench.tell_broken(misled.map(|what| format!("traffic: {what}")).collect());
                 bench.look(&nodes, &engines, calm, (&faults, &starting.borrow()), &around);
                 broken.set(!bench.found.is_empty());
                 sleep(options.pace.of(LOOK_EVERY)).await;
             }
         };
-        tokio::join!(life, judging).0
+        let asking = async {
+            while !over.get() {
+                sleep(clients.pause()).await;
+                misled.borrow_mut().extend(clients.ask());
+            }
+        };
+        tokio::join!(life, judging, asking).0
     };
     let healed_after = Instant::now().saturating_duration_since(formed + options.chaos);
     let _ = keeping.await;
@@ -240,6 +258,8 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
         ("tasks", bench.engines.tasks() as u64),
         ("packets", sent),
         ("lost", lost),
+        ("connections", clients.tally[0]),
+        ("unserved", clients.tally[1]),
         ("healed_ms", u64::try_from(healed_after.as_millis()).unwrap_or(u64::MAX)),
     ];
     Ok(Report { verdict, figures })

@@ -157,6 +157,15 @@ bugs! {
     FailedStopCountsAsDone = "failed-stop-counts-as-done",
     /// A task that is not assigned any more is forgotten while its container runs.
     UnassignedNotStopped = "unassigned-not-stopped",
+    // The mesh.
+    /// A task is stopped while it has traffic (Swarm's requests lost in every update).
+    StoppedUndrained = "stopped-undrained",
+    /// A task takes traffic before it has said that it runs (Swarm before health checks).
+    TrafficTooEarly = "traffic-too-early",
+    /// Nodes are not told of changed routes, only of all when their session opens (Swarm's stale names).
+    RoutesNotTold = "routes-not-told",
+    /// A port that a service has is given to another (Swarm's addresses after an election).
+    PortGivenTwice = "port-given-twice",
     // Life of the node.
     /// A node that stops leaves tasks of its own behind.
     TasksLeftAtStop = "tasks-left-at-stop",

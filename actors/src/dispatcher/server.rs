@@ -403,6 +403,9 @@ impl DispatcherActor {
     fn tell_routes(&mut self, state: &State, services: &BTreeSet<ServiceId>) {
         let Some(leading) = &mut self.leading else { return };
         let Some(changed) = leading.routes.renew(state, services) else { return };
+        if is_put_back(Bug::RoutesNotTold) {
+            return;
+        }
         let Some(body) = encoded(&changed) else { return };
         let nodes: Vec<NodeId> = leading.sessions.keys().copied().collect();
         for node in nodes {
@@ -450,7 +453,9 @@ fn leading_generation(actor: &DispatcherActor) -> Option<u64> {
 
 impl Leading {
     fn describe(&mut self, state: &State, node: NodeId, description: NodeDescription) {
-        if state.node(node).is_some_and(|known| known.description.as_ref() != Some(&description)) {
+        let Some(known) = state.node(node).map(|node| node.description.as_ref()) else { return };
+        let description = description.after(known);
+        if known != Some(&description) {
             self.waiting.node_writes.entry(node).or_default().push(Write::NodeDescription(node, description));
         }
     }

@@ -1,10 +1,12 @@
 //! Whether all is well once nothing breaks any more.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use shoal_actors::api::NodeApi as _;
 use shoal_actors::raft::RaftHandle;
 use shoal_core::check::converged;
+use shoal_core::mesh::{Route, RouteTable};
 use shoal_core::model::{NodeState, Role, TaskState};
 use shoal_core::store::State;
 
@@ -55,6 +57,16 @@ pub fn healed(hosts: &[Host]) -> Option<String> {
         .find_map(|host| leftover(host, state))
         .or_else(|| leftovers::containers(hosts, state))
         .or_else(|| leftovers::history(state))
+        .or_else(|| hosts.iter().find_map(|host| astray(host, state)))
+}
+
+/// Whose routes are not those of the state.
+fn astray(host: &Host, state: &State) -> Option<String> {
+    let known = host.mesh.get()?.routes();
+    let wanted: Vec<_> = RouteTable::new(state).routes().cloned().collect();
+    let differs = |(known, wanted): (&Arc<Route>, &Arc<Route>)| known != wanted;
+    let other = known.len() != wanted.len() || known.iter().zip(&wanted).any(differs);
+    other.then(|| format!("h{} knows routes {known:?}, and they are {wanted:?}", host.number))
 }
 
 /// What runs and should not, or should and does not.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     Node, NodeId, NodeState, PortConfig, PortMode, Service, ServiceId, Task, TaskId, TaskState,
 };
+use crate::put_back::{Bug, is_put_back};
 use crate::store::{EventKind, ObjectId, State};
 
 /// Label of a service: how long its connections may go on once a task shall stop.
@@ -104,8 +105,9 @@ pub struct Route {
 
 /// Whether the task may be given traffic: it runs, is healthy where that is checked, shall go on, and its node is there.
 fn takes_traffic(task: &Task, node: &Node) -> bool {
-    let runs = task.status.state == TaskState::Running && task.desired == TaskState::Running;
-    runs && node.status.state != NodeState::Down
+    let early = task.status.state >= TaskState::Assigned && is_put_back(Bug::TrafficTooEarly);
+    let runs = task.status.state == TaskState::Running || early && !task.status.state.is_terminal();
+    runs && task.desired == TaskState::Running && node.status.state != NodeState::Down
 }
 
 impl Route {

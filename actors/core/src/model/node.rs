@@ -100,6 +100,23 @@ pub struct NodeDescription {
     pub addr: String,
 }
 
+impl NodeDescription {
+    /// What is known of the node once it has told this. A node whose engine does not answer knows its name and address, but
+    /// neither what it has nor what it can do: that stays as it was.
+    #[must_use]
+    pub fn after(self, known: Option<&Self>) -> Self {
+        match known.filter(|known| self.engine.version.is_empty() && !known.engine.version.is_empty()) {
+            Some(known) => Self {
+                platform: known.platform.clone(),
+                resources: known.resources.clone(),
+                engine: known.engine.clone(),
+                ..self
+            },
+            None => self,
+        }
+    }
+}
+
 /// What the managers know of a node's life.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -154,5 +171,23 @@ impl Node {
     #[must_use]
     pub fn is_schedulable(&self) -> bool {
         self.status.state == NodeState::Ready && self.spec.availability == Availability::Active
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_its_engine_takes_nothing_back() {
+        let resources = Resources { nano_cpus: 4, ..Resources::default() };
+        let engine = EngineInfo { version: "1".into(), ..EngineInfo::default() };
+        let known = NodeDescription { resources, engine, addr: "a".into(), ..NodeDescription::default() };
+        let told = NodeDescription { addr: "b".into(), ..NodeDescription::default() };
+        assert_eq!(told.clone().after(None), told);
+        let now = told.after(Some(&known));
+        assert_eq!((now.addr.as_str(), &now.resources, &now.engine), ("b", &known.resources, &known.engine));
+        let less = NodeDescription { resources: Resources::default(), ..known.clone() };
+        assert_eq!(less.clone().after(Some(&known)), less);
     }
 }

@@ -5,6 +5,7 @@
 
 use super::{ApplyError, State};
 use crate::model::{PortConfig, PortMode, Protocol, Service, ServiceId, ServiceSpec};
+use crate::put_back::{Bug, is_put_back};
 
 /// Ports that are chosen where the user leaves one open.
 pub const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
@@ -12,7 +13,10 @@ pub const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 /// Whether two ports cannot both be had: one is the mesh's on every node, and so leaves none for anybody else.
 fn clash(a: &PortConfig, b: &PortConfig) -> bool {
     let through_mesh = a.mode == PortMode::Ingress || b.mode == PortMode::Ingress;
-    through_mesh && a.protocol == b.protocol && a.published_port == b.published_port
+    through_mesh
+        && !is_put_back(Bug::PortGivenTwice)
+        && a.protocol == b.protocol
+        && a.published_port == b.published_port
 }
 
 fn is_open(port: &PortConfig) -> bool {

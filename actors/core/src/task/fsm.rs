@@ -88,12 +88,17 @@ pub fn interrupts(task: &Task, local: &Local, under_way: Action) -> bool {
     ends && matches!(under_way, Action::Prepare | Action::WaitHealthy | Action::Wait)
 }
 
+/// Whether its traffic has to end before it is stopped.
+fn drains(local: &Local) -> bool {
+    local.drains && !is_put_back(Bug::StoppedUndrained)
+}
+
 /// It is not wanted here any more: stop, then remove.
 fn clear_away(local: &Local) -> Next {
     match &local.container {
         Container::Running(_) if is_put_back(Bug::UnassignedNotStopped) => Next::Forget,
         Container::Unknown => Next::Do(Action::Inspect),
-        Container::Running(_) if local.drains => Next::Do(Action::Drain),
+        Container::Running(_) if drains(local) => Next::Do(Action::Drain),
         Container::Running(_) if local.attempts < STOP_ATTEMPTS_MAX => Next::Do(Action::Stop),
         Container::Running(_) | Container::Created | Container::Exited(_) => Next::Do(Action::Remove),
         Container::Absent => Next::Forget,
@@ -105,6 +110,7 @@ fn rest(local: &Local) -> Next {
     match &local.container {
         Container::Unknown => Next::Do(Action::Inspect),
         Container::Exited(_) if local.verify => Next::Do(Action::Inspect),
+        Container::Running(_) if drains(local) => Next::Do(Action::Drain),
         Container::Running(_) if local.attempts < STOP_ATTEMPTS_MAX => Next::Do(Action::Stop),
         Container::Running(_) => Next::Do(Action::Remove),
         Container::Created | Container::Exited(_) if local.discard => Next::Do(Action::Remove),
@@ -116,7 +122,7 @@ fn rest(local: &Local) -> Next {
 fn wind_down(local: &Local, now: Timestamp) -> Next {
     match &local.container {
         Container::Unknown => Next::Do(Action::Inspect),
-        Container::Running(_) if local.drains => Next::Do(Action::Drain),
+        Container::Running(_) if drains(local) => Next::Do(Action::Drain),
         Container::Running(_) => Next::Do(Action::Stop),
         Container::Absent | Container::Created => Next::Report(moved(local, now, TaskState::Shutdown)),
         Container::Exited(exit) => Next::Report(with_exit(moved(local, now, TaskState::Shutdown), exit)),
