@@ -44,13 +44,13 @@ pub struct MeshParts {
 /// Makes a node's part of the mesh once it is in a cluster.
 pub type MeshFactory = Arc<dyn Fn(MeshParts) -> Result<Arc<dyn Mesh>, String> + Send + Sync>;
 
-/// The mesh of real ports, with so many threads for the traffic.
+/// The mesh of real ports, with so many threads for the traffic, at these addresses of the host or at all.
 #[must_use]
-pub fn real(threads: usize) -> MeshFactory {
+pub fn real(threads: usize, at: Vec<IpAddr>) -> MeshFactory {
     Arc::new(move |parts: MeshParts| {
         let MeshParts { node_id, endpoint, controller } = parts;
         let addresses = Arc::new(Containers(controller));
-        let config = shoal_net::mesh::Config { node: node_id, endpoint, addresses, threads };
+        let config = shoal_net::mesh::Config { node: node_id, endpoint, addresses, threads, at: at.clone() };
         let proxy = Proxy::start(config).map_err(|error| format!("no threads for the mesh: {error}"))?;
         Ok(Arc::new(proxy) as Arc<dyn Mesh>)
     })

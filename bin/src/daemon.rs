@@ -92,7 +92,10 @@ async fn start_node(config: &NodeConfig) -> anyhow::Result<Node> {
         storage: Storage::default(),
         limits: Limits::for_processors(std::thread::available_parallelism().map_or(1, usize::from)),
         membership: None,
-        mesh: Some(mesh::real(std::thread::available_parallelism().map_or(1, usize::from))),
+        mesh: Some(mesh::real(
+            std::thread::available_parallelism().map_or(1, usize::from),
+            config.publish.clone(),
+        )),
         pace: Pace::USUAL,
     };
     let node = Node::start(actors).await.context("the node cannot start")?;

@@ -43,6 +43,9 @@ pub(super) struct Flags {
     /// TCP address for /metrics [default: none, not served].
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) metrics: Option<String>,
+    /// Address of this host at which the cluster's published ports answer; repeatable [default: all].
+    #[arg(long, value_name = "ADDR")]
+    pub(super) publish_address: Vec<String>,
     /// Begin a new cluster if this node is in none.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(super) init: Option<String>,
@@ -83,6 +86,7 @@ impl Flags {
             "api-key" => one(&self.api_key),
             "engine" => one(&self.engine),
             "metrics" => one(&self.metrics),
+            "publish-address" => self.publish_address.clone(),
             "init" => one(&self.init),
             "join" => one(&self.join),
             "force-new-cluster" => one(&self.force_new_cluster),

@@ -27,7 +27,7 @@ const fn key(name: &'static str, shape: Shape) -> Key {
 }
 
 /// The settings that all three sources know.
-pub(super) const KEYS: [Key; 17] = [
+pub(super) const KEYS: [Key; 18] = [
     key("data-dir", Shape::Text),
     key("listen", Shape::Text),
     key("advertise", Shape::Text),
@@ -37,6 +37,7 @@ pub(super) const KEYS: [Key; 17] = [
     key("api-key", Shape::Text),
     key("engine", Shape::Text),
     key("metrics", Shape::Text),
+    key("publish-address", Shape::List),
     key("init", Shape::Switch),
     key("join", Shape::Text),
     key("force-new-cluster", Shape::Switch),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use shoal_core::model::Availability;
@@ -66,6 +66,8 @@ pub struct NodeConfig {
     pub engine: Engine,
     /// TCP address for `/metrics` beside the API.
     pub metrics: Option<SocketAddr>,
+    /// Addresses of this host at which published ports answer; none means all.
+    pub publish: Vec<IpAddr>,
     /// What to do about a cluster.
     pub start: Start,
     /// Whether this node takes tasks when it inits or joins.
@@ -90,6 +92,7 @@ impl Default for NodeConfig {
             api_tls: None,
             engine: Engine::Docker(PathBuf::from("/var/run/docker.sock")),
             metrics: None,
+            publish: Vec::new(),
             start: Start::Idle,
             availability: Availability::Active,
             name: None,
@@ -122,6 +125,7 @@ impl NodeConfig {
             api_tls,
             engine: one(layer, "engine", values::engine)?.unwrap_or(base.engine),
             metrics: one(layer, "metrics", values::addr)?,
+            publish: many(layer, "publish-address", ip)?,
             start: start(layer)?,
             availability: one(layer, "availability", availability)?.unwrap_or_default(),
             name: one(layer, "name", values::name)?,
@@ -150,6 +154,12 @@ fn many<T>(
     parse: impl Fn(&str) -> Result<T, Flaw>,
 ) -> Result<Vec<T>, ConfigError> {
     layer.list(name).iter().map(|entry| parse(&entry.value).map_err(|f| refuse(entry, f))).collect()
+}
+
+fn ip(text: &str) -> Result<IpAddr, Flaw> {
+    text.parse().or_else(|_| {
+        flaw(format!("{text:?} is no address"), "write such as 192.0.2.7 or 2001:db8::7, without a port")
+    })
 }
 
 fn path(text: &str) -> Result<PathBuf, Flaw> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,23 +21,39 @@ const BIND_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::
 /// Pause after a failed accept (no descriptor left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// An address of this host, or all of them.
+type Address = Option<IpAddr>;
+
 struct Listening {
-    task: AbortHandle,
-    error: Arc<Mutex<String>>,
+    tasks: Vec<(AbortHandle, Arc<Mutex<String>>)>,
     service: String,
     target: u16,
     backends: usize,
 }
 
+impl Listening {
+    fn end(&self) {
+        self.tasks.iter().for_each(|(task, _)| task.abort());
+    }
+
+    fn error(&self) -> String {
+        let errors =
+            self.tasks.iter().map(|(_, error)| error.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        errors.filter(|error| !error.is_empty()).collect::<Vec<_>>().join("; ")
+    }
+}
+
 /// All ports that are listened on.
 pub(super) struct Listeners {
     handle: Handle,
+    at: Vec<Address>,
     ports: BTreeMap<Port, Listening>,
 }
 
 impl Listeners {
-    pub(super) fn new(handle: Handle) -> Self {
-        Self { handle, ports: BTreeMap::new() }
+    pub(super) fn new(handle: Handle, at: Vec<IpAddr>) -> Self {
+        let at = if at.is_empty() { vec![None] } else { at.into_iter().map(Some).collect() };
+        Self { handle, at, ports: BTreeMap::new() }
     }
 
     /// Listen on the table's ports, and on no others.
@@ -45,17 +61,20 @@ impl Listeners {
         self.ports.retain(|port, listening| {
             let stays = table.port(*port).is_some();
             if !stays {
-                listening.task.abort();
+                listening.end();
                 shared.stats.forget(*port);
             }
             stays
         });
         for (port, (route, target)) in table.ports() {
             let listening = self.ports.entry(*port).or_insert_with(|| {
-                let error = Arc::default();
-                let task =
-                    self.handle.spawn(listen(Arc::clone(shared), *port, Arc::clone(&error))).abort_handle();
-                Listening { task, error, service: String::new(), target: 0, backends: 0 }
+                let listen = |at: &Address| {
+                    let error = Arc::default();
+                    let task = self.handle.spawn(listen(Arc::clone(shared), *at, *port, Arc::clone(&error)));
+                    (task.abort_handle(), error)
+                };
+                let tasks = self.at.iter().map(listen).collect();
+                Listening { tasks, service: String::new(), target: 0, backends: 0 }
             });
             listening.service.clone_from(&route.name);
             listening.target = *target;
@@ -65,7 +84,7 @@ impl Listeners {
 
     pub(super) fn clear(&mut self) {
         for (_, listening) in std::mem::take(&mut self.ports) {
-            listening.task.abort();
+            listening.end();
         }
     }
 
@@ -76,21 +95,21 @@ impl Listeners {
             published: port.1,
             target: listening.target,
             backends: listening.backends,
-            error: listening.error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            error: listening.error(),
             ..PortStats::default()
         };
         self.ports.iter().map(stats).collect()
     }
 }
 
-async fn listen(shared: Arc<Shared>, port: Port, error: Arc<Mutex<String>>) {
+async fn listen(shared: Arc<Shared>, at: Address, port: Port, error: Arc<Mutex<String>>) {
     match port.0 {
         Protocol::Tcp => {
-            let listener = patiently(port, &error, bind).await;
+            let listener = patiently(at, port, &error, bind).await;
             accept(shared, port, listener).await;
         }
         Protocol::Udp => {
-            let socket = patiently(port, &error, udp::Socket::bind).await;
+            let socket = patiently(at, port, &error, udp::Socket::bind).await;
             udp::serve(shared, port, socket).await;
         }
         Protocol::Sctp => {
@@ -101,18 +120,24 @@ async fn listen(shared: Arc<Shared>, port: Port, error: Arc<Mutex<String>>) {
 }
 
 /// Bind a port, however long somebody else has it.
-async fn patiently<T>(port: Port, error: &Mutex<String>, bind: impl Fn(u16) -> io::Result<T>) -> T {
+async fn patiently<T>(
+    at: Address,
+    port: Port,
+    error: &Mutex<String>,
+    bind: impl Fn(Address, u16) -> io::Result<T>,
+) -> T {
+    let place = at.map_or_else(|| "this host".to_owned(), |at| at.to_string());
     let say = |words: String| *error.lock().unwrap_or_else(PoisonError::into_inner) = words;
     let mut delay = BIND_RETRY.0;
     loop {
-        match bind(port.1) {
+        match bind(at, port.1) {
             Ok(bound) => {
                 say(String::new());
                 return bound;
             }
             Err(cause) => {
                 tracing::warn!(port = port.1, error = %cause, again_in = ?delay, "a published port cannot be listened on");
-                say(format!("port {} of this host: {cause}", port.1));
+                say(format!("port {} of {place}: {cause}", port.1));
             }
         }
         tokio::time::sleep(delay).await;
@@ -136,19 +161,24 @@ async fn accept(shared: Arc<Shared>, port: Port, listener: TcpListener) {
     }
 }
 
-/// On every address, IPv6 and IPv4, where the host has both.
-fn bind(port: u16) -> io::Result<TcpListener> {
-    let on = |socket: io::Result<TcpSocket>, addr: SocketAddr| {
-        let socket = socket?;
+/// On one address; on every one, IPv6 and IPv4, where the host has both, if none is said.
+fn bind(at: Address, port: u16) -> io::Result<TcpListener> {
+    let on = |ip: IpAddr| {
+        let socket = if ip.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
         socket.set_reuseaddr(true)?;
-        socket.bind(addr)?;
+        socket.bind((ip, port).into())?;
         socket.listen(BACKLOG)
     };
-    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    match on(TcpSocket::new_v6(), both) {
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-            on(TcpSocket::new_v4(), SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
-        }
-        result => result,
+    on_all(at, on)
+}
+
+/// Bind on one address, or on all of both families, or of the one that there is.
+pub(super) fn on_all<T>(at: Address, on: impl Fn(IpAddr) -> io::Result<T>) -> io::Result<T> {
+    match at {
+        Some(at) => on(at),
+        None => match on(Ipv6Addr::UNSPECIFIED.into()) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => on(Ipv4Addr::UNSPECIFIED.into()),
+            result => result,
+        },
     }
 }

@@ -53,6 +53,8 @@ pub struct Config {
     pub addresses: Arc<dyn Addresses>,
     /// Threads that carry traffic: its own, so that no traffic holds up consensus and heartbeats.
     pub threads: usize,
+    /// Addresses of this host at which ports are listened on; none means all.
+    pub at: Vec<IpAddr>,
 }
 
 pub(crate) struct Shared {
@@ -123,7 +125,7 @@ impl Proxy {
             open: tokio::sync::Semaphore::new(CONNECTIONS_MAX),
             stats: stats::Counters::default(),
         });
-        let listeners = Mutex::new(Listeners::new(runtime.handle().clone()));
+        let listeners = Mutex::new(Listeners::new(runtime.handle().clone(), config.at));
         Ok(Self { shared, listeners, runtime: Mutex::new(Some(runtime)) })
     }
 

@@ -13,11 +13,11 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::Shared;
 use super::client::{self, Open, Way};
 use super::flows::{Counted, Leaving};
 use super::stats::{PortCounters, add};
 use super::table::Port;
+use super::{Shared, listen};
 use crate::line::{Rx, Tx};
 
 /// A flow in which nothing passes for so long has ended.
@@ -38,15 +38,9 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// On every address, IPv6 and IPv4, where the host has both.
-    pub(super) fn bind(port: u16) -> io::Result<Self> {
-        let both = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port));
-        let socket = match both {
-            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?
-            }
-            other => other?,
-        };
+    /// On one address of this host, or on all.
+    pub(super) fn bind(at: Option<IpAddr>, port: u16) -> io::Result<Self> {
+        let socket = listen::on_all(at, |ip| std::net::UdpSocket::bind((ip, port)))?;
         let state = UdpSocketState::new((&socket).into())?;
         allow_fragments(&socket);
         Ok(Self { socket: UdpSocket::from_std(socket)?, state })

@@ -2,7 +2,7 @@
 //! does when it is asked to stop, and the client counts every request that did not get its whole answer.
 //!
 //! `traffic serve PORT` answers `GET /…` with its host's name, its client's address and, if there was one, the PROXY
-//! header's; `/slow/MS` takes that long. `traffic load URL …` prints one line of JSON. `echo` and `shout` are the same of UDP.
+//! header's; `/slow/MS` takes that long, `/big/BYTES` is as large. `traffic load URL …` prints one line of JSON. `echo` and `shout` are the same of UDP.
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
@@ -105,6 +105,14 @@ fn answer(stream: &TcpStream) -> Result<()> {
         }
         if let Some(ms) = path.strip_prefix("/slow/") {
             std::thread::sleep(Duration::from_millis(ms.parse()?));
+        }
+        if let Some(count) = path.strip_prefix("/big/") {
+            let body = vec![b'x'; count.parse::<usize>()?.min(1 << 30)];
+            let mut stream = stream;
+            stream
+                .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes())?;
+            stream.write_all(&body)?;
+            continue;
         }
         let body =
             format!("{} {peer} {}\n", name.trim(), told.map_or_else(|| "-".to_owned(), |a| a.to_string()));

@@ -32,7 +32,12 @@ impl Pause {
 
 /// Address of a node: 127.0.0.1 and up.
 pub(crate) fn addr(index: usize, port: u16) -> String {
-    format!("127.0.0.{}:{port}", index + 1)
+    format!("{}:{port}", ip(index))
+}
+
+/// The address that a node has to itself on this machine.
+pub(crate) fn ip(index: usize) -> String {
+    format!("127.0.0.{}", index + 1)
 }
 
 /// Wait until the daemon's API answers.

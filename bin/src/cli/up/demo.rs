@@ -32,11 +32,16 @@ pub(crate) fn spec(engine: &str, replicas: u64, program: &str, mark: &str) -> Va
         let args = ["demo-server", "--listen", &format!("0.0.0.0:{PORT}")];
         json!({"Image": IMAGE, "Command": [PROGRAM], "Args": args, "Env": [task]})
     };
-    json!({
+    let mut spec = json!({
         "Name": NAME,
         "TaskTemplate": {"ContainerSpec": container},
         "Mode": {"Replicated": {"Replicas": replicas}},
-    })
+    });
+    // A plain process listens where it finds room, so its port is not known beforehand.
+    if engine != PROCESS {
+        spec["EndpointSpec"] = json!({"Ports": [{"TargetPort": PORT, "PublishedPort": PORT}]});
+    }
+    spec
 }
 
 /// Create the service unless it is there, and wait until it runs.

@@ -18,7 +18,6 @@ const SOCKET: &str = "unix:///var/run/docker.sock";
 pub(crate) const PROCESS: &str = "process";
 const IMPORT_TIMEOUT: Duration = Duration::from_secs(300);
 const NODE_LABEL: &str = "com.docker.swarm.node.id";
-const SERVICE_LABEL: &str = "com.docker.swarm.service.name";
 
 /// What runs the containers, and why if it was not asked for.
 pub(crate) struct Choice {
@@ -126,12 +125,4 @@ pub(crate) async fn remove_containers(engine: &Client, nodes: &[String]) -> Outc
         }
     }
     Ok(removed)
-}
-
-/// The address of one running container of a service, on the engine's bridge.
-pub(crate) async fn address_of(engine: &Client, service: &str) -> Option<String> {
-    let label = format!("{SERVICE_LABEL}={service}");
-    let found = engine.get(&format!("/containers/json?{}", filters(&[("label", &[&label])]))).await.ok()?;
-    let addresses = items(&found).iter().map(|c| text(c, "/NetworkSettings/Networks/bridge/IPAddress"));
-    addresses.filter(|address| !address.is_empty()).map(str::to_owned).next()
 }

@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, UdpSocket};
 
-use super::cluster::{addr, form, wait_for_api};
+use super::cluster::{addr, form, ip, wait_for_api};
 use super::engine::{Choice, PROCESS};
 use super::layout::{Layout, NODES, Record};
 use super::{daemon, demo, engine, image};
@@ -104,6 +104,8 @@ fn node_flags(layout: &Layout, record: &Record, index: usize) -> Vec<String> {
         ("--api", format!("unix://{}", layout.socket(index).display())),
         ("--engine", record.engine.clone()),
         ("--metrics", metrics_addr(record, index)),
+        // Three nodes share this machine's ports.
+        ("--publish-address", ip(index)),
         ("--name", Layout::name(index)),
     ]
     .into_iter()
@@ -161,15 +163,14 @@ async fn summary(layout: &Layout, record: &Record, flags: &UpArgs) -> Outcome {
         ),
     ];
     match engine::client(&record.engine) {
-        Some(engine) => {
+        Some(_) => {
             lines.insert(3, ("Docker", format!("docker -H {host} service ls")));
             lines.push((
                 "Containers",
                 format!("docker -H {} ps --filter label=com.docker.swarm.task", record.engine),
             ));
-            if let Some(address) = engine::address_of(&engine, demo::NAME).await {
-                lines.push(("Answers", format!("curl http://{address}:{}", demo::PORT)));
-            }
+            let at: Vec<String> = (0..3).map(|i| format!("http://{}:{}", ip(i), demo::PORT)).collect();
+            lines.push(("Answers", format!("curl {}", at.join(" "))));
         }
         None => lines.push(("Processes", "ps -C shoal -o pid,args".to_owned())),
     }

@@ -1,0 +1,291 @@
+//! Figures of published ports beside HAProxy's and nginx's, on the same hosts and to the same task in the same run.
+//!
+//! `bench_mesh [--rounds N] [--seconds N]` as root, with wrk, haproxy, nginx (with its stream module) and openssl installed. Build
+//! what is shipped: `cargo build --release -p shoal -p shoal-tests`.
+//!
+//! A client on h3 asks for a task on h2: through a proxy on h2 itself (*local*), and through one on h1 (*remote*). There the peer
+//! is HAProxy on h1, mutual TLS, HAProxy on h2: what a mesh of it would be. All hosts share this machine's processors, so compare
+//! columns, not machines.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use shoal_tests::cluster::{Cluster, Peer};
+use shoal_tests::lab::{Lab, address};
+use shoal_tests::{requirements, sh, wait};
+
+const USAGE: &str = "bench_mesh [--rounds N] [--seconds N]";
+const PUBLISHED: u16 = 8080;
+const HAPROXY: u16 = 9080;
+const NGINX: u16 = 9081;
+const MTLS: u16 = 9443;
+const START_MAX: Duration = Duration::from_secs(30);
+
+/// What is asked, and how wrk asks it.
+const FIGURES: [(&str, &str, &[&str]); 3] = [
+    ("requests/s, 32 kept connections", "", &["-c", "32"]),
+    ("new connections/s, 32 at once", "", &["-c", "32", "-H", "Connection: close"]),
+    ("Gbit/s, 8 connections", "big/8388608", &["-c", "8"]),
+];
+
+fn main() -> ExitCode {
+    match bench() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench_mesh: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench() -> Result<()> {
+    let (mut rounds, mut seconds) = (3, 5);
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match (arg.as_str(), args.next()) {
+            ("--rounds", Some(count)) => rounds = count.parse::<usize>()?.clamp(1, 100),
+            ("--seconds", Some(count)) => seconds = count.parse::<u64>()?.clamp(1, 600),
+            _ => bail!(USAGE),
+        }
+    }
+    if let Some(missing) = requirements::missing() {
+        bail!("this needs {missing}");
+    }
+    for program in ["wrk", "haproxy", "nginx", "openssl"] {
+        let found = Command::new("sh")
+            .args(["-c", &format!("command -v {program}")])
+            .stdout(Stdio::null())
+            .status()?;
+        ensure!(found.success(), "this needs {program}");
+    }
+    let mut lab = Lab::up(3)?;
+    let cluster = Cluster::form(&mut lab, Peer::Shoal, 1, 2)?;
+    let task = start_task(&cluster)?;
+    let peers = Peers::start(&cluster, &task)?;
+    let local = [
+        ("direct", format!("{task}:80")),
+        ("Shoal", format!("{}:{PUBLISHED}", address(2))),
+        ("HAProxy", format!("{}:{HAPROXY}", address(2))),
+        ("nginx", format!("{}:{NGINX}", address(2))),
+    ];
+    let remote = [
+        ("Shoal", format!("{}:{PUBLISHED}", address(1))),
+        ("HAProxy with mTLS", format!("{}:{HAPROXY}", address(1))),
+    ];
+    // Straight to the task there is no way but from its own host.
+    let mut table = Table::default();
+    for round in 1..=rounds {
+        for (place, from, ways) in [("local", 2, &local[..]), ("remote", 3, &remote[..])] {
+            for (figure, path, flags) in FIGURES {
+                for (who, at) in ways {
+                    let value = ask(&cluster, from, &format!("http://{at}/{path}"), flags, seconds)?;
+                    let value = if figure.starts_with("Gbit") { value.bits / 1e9 } else { value.requests };
+                    table.note(place, figure, who, value);
+                }
+            }
+        }
+        eprintln!("round {round} of {rounds} is done");
+    }
+    drop(peers);
+    println!("{}", table.markdown());
+    Ok(())
+}
+
+/// A task on h2 that answers HTTP; its address there.
+fn start_task(cluster: &Cluster<'_>) -> Result<String> {
+    let traffic = std::env::current_exe()?.with_file_name("traffic");
+    ensure!(traffic.exists(), "{} is missing: build shoal-tests", traffic.display());
+    let program = format!("type=bind,source={},destination=/traffic,readonly", traffic.display());
+    let mut args =
+        vec!["service", "create", "--detach", "--no-resolve-image", "--name", "web", "--mount", &program];
+    let folders = ["/lib", "/lib64", "/usr/lib"].map(Path::new);
+    let folders: Vec<String> = folders
+        .iter()
+        .filter(|folder| folder.exists())
+        .map(|folder| format!("type=bind,source={0},destination={0},readonly", folder.display()))
+        .collect();
+    folders.iter().for_each(|folder| args.extend(["--mount", folder]));
+    let publish = format!("{PUBLISHED}:80");
+    args.extend(["--constraint", "node.hostname==h2", "--publish", &publish]);
+    args.extend(["busybox:latest", "/traffic", "serve", "80"]);
+    cluster.docker(1, &args)?;
+    cluster.await_running("web", 1, &[], START_MAX)?;
+    let engine = cluster.lab.host(2).engine();
+    let containers = engine.get("/containers/json")?;
+    let found =
+        containers[0]["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].as_str().map(str::to_owned);
+    let found = found.filter(|ip| !ip.is_empty()).context("the task has no address")?;
+    for host in [1, 2] {
+        await_answer(cluster, host, &format!("{}:{PUBLISHED}", address(host)))?;
+    }
+    Ok(found)
+}
+
+fn await_answer(cluster: &Cluster<'_>, host: usize, at: &str) -> Result<()> {
+    let url = format!("http://{at}/");
+    wait::until(&format!("an answer of {at}"), START_MAX, Duration::from_millis(100), || {
+        cluster.lab.host(host).inside().run(&["busybox", "wget", "-q", "-O", "/dev/null", "-T", "2", &url])
+    })
+    .map(drop)
+}
+
+/// The peers' proxies. Dropped, they end.
+struct Peers(Vec<Child>);
+
+impl Peers {
+    fn start(cluster: &Cluster<'_>, task: &str) -> Result<Self> {
+        let dir = cluster.lab.dir().join("peers");
+        std::fs::create_dir_all(&dir)?;
+        certificates(&dir)?;
+        let common = "global\n  nbthread 2\n  maxconn 10000\ndefaults\n  mode tcp\n  option splice-auto\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n";
+        let pem = dir.join("node.pem").display().to_string();
+        let ca = dir.join("ca.pem").display().to_string();
+        let on_task = format!(
+            "{common}listen plain\n  bind :{HAPROXY}\n  server task {task}:80\nlisten secure\n  bind :{MTLS} ssl crt {pem} ca-file {ca} verify required\n  server task {task}:80\n"
+        );
+        let away = format!(
+            "{common}listen plain\n  bind :{HAPROXY}\n  server far {}:{MTLS} ssl crt {pem} ca-file {ca} verify required\n",
+            address(2)
+        );
+        let nginx = format!(
+            "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\nworker_processes 2;\ndaemon off;\npid {0}/nginx.pid;\nerror_log {0}/nginx.log;\nevents {{ worker_connections 10000; }}\nstream {{ server {{ listen {NGINX}; proxy_pass {task}:80; }} }}\n",
+            dir.display()
+        );
+        let mut peers = Self(Vec::new());
+        for (host, name, text) in [(2, "haproxy-h2.cfg", on_task), (1, "haproxy-h1.cfg", away)] {
+            peers.run(cluster, host, &write(&dir, name, &text)?, &["haproxy", "-f"])?;
+        }
+        peers.run(cluster, 2, &write(&dir, "nginx.conf", &nginx)?, &["nginx", "-c"])?;
+        for (host, port) in [(2, HAPROXY), (1, HAPROXY), (2, NGINX)] {
+            await_answer(cluster, host, &format!("{}:{port}", address(host)))?;
+        }
+        Ok(peers)
+    }
+
+    fn run(&mut self, cluster: &Cluster<'_>, host: usize, file: &Path, program: &[&str]) -> Result<()> {
+        let mut command = cluster.lab.host(host).inside().command(program);
+        self.0.push(command.arg(file).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+        Ok(())
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> Result<PathBuf> {
+    let file = dir.join(name);
+    std::fs::write(&file, text)?;
+    Ok(file)
+}
+
+/// An authority, and a certificate of it for both ends.
+fn certificates(dir: &Path) -> Result<()> {
+    let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=bench-ca && \
+                  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout node.key -out node.csr -subj /CN=bench-node && \
+                  openssl x509 -req -in node.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out node.crt && cat node.crt node.key > node.pem";
+    sh::must(Command::new("sh").args(["-c", script]).current_dir(dir), Duration::from_secs(30)).map(drop)
+}
+
+struct Asked {
+    requests: f64,
+    bits: f64,
+}
+
+fn ask(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str], seconds: u64) -> Result<Asked> {
+    let duration = format!("{seconds}s");
+    let mut command = cluster.lab.host(from).inside().command(["wrk", "-t", "1", "-d", &duration]);
+    command.args(flags).arg(url);
+    let said = sh::must(&mut command, Duration::from_secs(seconds + 30))?;
+    // Of itself wrk tells no JSON.
+    let value = |name: &str| {
+        said.lines()
+            .find_map(|line| line.trim().strip_prefix(name))
+            .map(str::trim)
+            .with_context(|| said.clone())
+    };
+    let requests = value("Requests/sec:")?.parse()?;
+    Ok(Asked { requests, bits: bytes(value("Transfer/sec:")?)? * 8.0 })
+}
+
+/// `1.23GB` as bytes.
+fn bytes(text: &str) -> Result<f64> {
+    let units = [("GB", 1u64 << 30), ("MB", 1 << 20), ("KB", 1 << 10), ("B", 1)];
+    let found = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
+    let (number, factor) = found.with_context(|| format!("{text} is no size"))?;
+    Ok(number.parse::<f64>()? * factor as f64)
+}
+
+#[derive(Default)]
+struct Table(BTreeMap<(String, String), Vec<(String, Vec<f64>)>>);
+
+impl Table {
+    fn note(&mut self, place: &str, figure: &str, who: &str, value: f64) {
+        let row = self.0.entry((place.to_owned(), figure.to_owned())).or_default();
+        match row.iter_mut().find(|(other, _)| other == who) {
+            Some((_, values)) => values.push(value),
+            None => row.push((who.to_owned(), vec![value])),
+        }
+    }
+
+    fn markdown(&self) -> String {
+        let mut text =
+            "| Way | Figure | Who: median of the rounds | Shoal to HAProxy |\n|---|---|---|---|\n".to_owned();
+        for ((place, figure), row) in &self.0 {
+            let medians: Vec<(&str, f64)> =
+                row.iter().map(|(who, values)| (who.as_str(), median(values))).collect();
+            let of =
+                |who: &str| medians.iter().find(|(name, _)| name.starts_with(who)).map(|(_, value)| *value);
+            let ratio = of("Shoal")
+                .zip(of("HAProxy"))
+                .map_or_else(|| "–".to_owned(), |(a, b)| format!("{:.2}", a / b));
+            let cells: Vec<String> =
+                medians.iter().map(|(who, value)| format!("{who} {}", shown(*value))).collect();
+            text += &format!("| {place} | {figure} | {} | {ratio} |\n", cells.join(", "));
+        }
+        text
+    }
+}
+
+fn shown(value: f64) -> String {
+    if value < 100.0 { format!("{value:.2}") } else { format!("{value:.0}") }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_every_unit() {
+        for (text, wanted) in
+            [("12.00B", 12.0), ("1.50KB", 1536.0), ("2.00MB", 2_097_152.0), ("1.00GB", 1_073_741_824.0)]
+        {
+            assert_eq!(bytes(text).ok(), Some(wanted), "{text}");
+        }
+        assert!(bytes("much").is_err());
+    }
+
+    #[test]
+    fn a_row_tells_the_ratio_of_the_medians() {
+        let mut table = Table::default();
+        for value in [10.0, 30.0, 20.0] {
+            table.note("local", "requests/s", "Shoal", value * 10.0);
+            table.note("local", "requests/s", "HAProxy", value * 5.0);
+        }
+        assert!(table.markdown().contains("Shoal 200, HAProxy 100 | 2.00 |"), "{}", table.markdown());
+    }
+}
