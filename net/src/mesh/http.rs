@@ -55,6 +55,9 @@ enum Length {
 #[derive(Debug, PartialEq, Eq)]
 struct Opaque;
 
+/// A head with its length; none if more of it is to come.
+type Parsed<T> = Result<Option<(usize, T)>, Opaque>;
+
 #[derive(Debug)]
 struct Direction {
     at: At,
@@ -128,7 +131,7 @@ impl Direction {
     fn head<'a, T>(
         &mut self,
         bytes: &'a [u8],
-        parse: impl Fn(&[u8]) -> Result<Option<(usize, T)>, Opaque>,
+        parse: impl Fn(&[u8]) -> Parsed<T>,
     ) -> Result<(&'a [u8], Option<T>), Opaque> {
         if self.head.is_empty()
             && let Some((used, found)) = parse(bytes)?
@@ -262,7 +265,7 @@ fn length(headers: &[httparse::Header<'_>]) -> Result<Length, Opaque> {
     Ok(found)
 }
 
-fn request(bytes: &[u8]) -> Result<Option<(usize, (Method, Length))>, Opaque> {
+fn request(bytes: &[u8]) -> Parsed<(Method, Length)> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes).map_err(|_| Opaque)? {
@@ -278,7 +281,7 @@ fn request(bytes: &[u8]) -> Result<Option<(usize, (Method, Length))>, Opaque> {
     }
 }
 
-fn response(bytes: &[u8]) -> Result<Option<(usize, (u16, Length))>, Opaque> {
+fn response(bytes: &[u8]) -> Parsed<(u16, Length)> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     match response.parse(bytes).map_err(|_| Opaque)? {

@@ -224,8 +224,12 @@ fn bytes(text: &str) -> Result<f64> {
     Ok(number.parse::<f64>()? * factor as f64)
 }
 
+/// All who were asked, each with the values of all rounds.
+type Row = Vec<(String, Vec<f64>)>;
+
+/// By way and figure.
 #[derive(Default)]
-struct Table(BTreeMap<(String, String), Vec<(String, Vec<f64>)>>);
+struct Table(BTreeMap<(String, String), Row>);
 
 impl Table {
     fn note(&mut self, place: &str, figure: &str, who: &str, value: f64) {
