@@ -6,4 +6,5 @@ mod routes;
 mod tests;
 
 pub use choose::{Load, choose};
+pub(crate) use routes::seconds;
 pub use routes::{Backend, Options, OptionsError, Route, RouteTable, Routes};

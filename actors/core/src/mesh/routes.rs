@@ -69,10 +69,7 @@ impl Options {
                 label: DRAIN_LABEL,
                 problem: format!("{text:?} is no time: seconds up to 3600 are wanted, such as 45s"),
             };
-            let number = text.strip_suffix('s').unwrap_or(text);
-            let seconds: u64 = number.parse().map_err(|_| wrong())?;
-            options.drain =
-                Some(Duration::from_secs(seconds)).filter(|t| *t <= DRAIN_MAX).ok_or_else(wrong)?;
+            options.drain = seconds(text).filter(|time| *time <= DRAIN_MAX).ok_or_else(wrong)?;
         }
         if let Some(text) = labels.get(PROXY_LABEL) {
             options.proxy_header = match text.as_str() {
@@ -86,6 +83,11 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+/// `45s` or `45`.
+pub(crate) fn seconds(text: &str) -> Option<Duration> {
+    text.strip_suffix('s').unwrap_or(text).parse().ok().map(Duration::from_secs)
 }
 
 /// What every node knows of a service with ports on the mesh.

@@ -33,6 +33,7 @@ use crate::store::{Event, EventKind, ObjectId, State};
 
 pub use outdated::outdated;
 use round::{Round, Times};
+pub use update::progress_deadline;
 
 /// Steps after which a plan is closed; what is left waits for the next one.
 const STEPS_PER_PLAN: usize = 256;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rand::RngCore;
 
-use crate::model::{Meta, Service, Slot, Task, TaskId, TaskState, TaskStatus, Timestamp};
+use crate::mesh::Options;
+use crate::model::{Meta, PortMode, Service, Slot, Task, TaskId, TaskState, TaskStatus, Timestamp};
 use crate::plan::Plan;
 use crate::put_back::{Bug, is_put_back};
 use crate::store::{Expect, ObjectId, State, Write};
@@ -20,8 +21,15 @@ use super::slot::SlotTasks;
 pub(super) const CREATED_PER_ROUND: usize = 8192;
 /// Reasons given in one look at a service: the rest would say the same.
 const REASONS_PER_ROUND: usize = 64;
-/// A task that was asked to stop holds its successor back for its grace period and this long at most.
+/// A task that was asked to stop holds its successor back for its drain, its grace period and this long at most.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a task's traffic may go on before it is stopped.
+fn drain_of(service: &Service) -> Duration {
+    let published = service.spec.endpoint.ports_in(PortMode::Ingress).next().is_some();
+    let options = published.then(|| Options::of_labels(&service.spec.labels).unwrap_or_default());
+    options.map_or(Duration::ZERO, |options| options.drain)
+}
 
 /// How a task is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,12 +240,13 @@ impl<'a> Round<'a> {
         let delayed_to = task.start_after.and_then(|at| began.waits(at.since(began), self.now));
         // What another leader's clock said cannot be compared: then it begins with this reign.
         let held_since = if (self.since..=self.now).contains(&began) { began } else { self.since };
+        let drain = self.state.service(task.service_id).map_or(Duration::ZERO, |service| drain_of(service));
         let blocked_to = slot
             .tasks
             .iter()
             .filter(|other| other.desired > TaskState::Running && may_run(self.state, other))
             // One that waits too long does no harm, and two that run do.
-            .map(|other| held_since.plus(STOP_LIMIT + other.spec.container.stop_grace()))
+            .map(|other| held_since.plus(STOP_LIMIT + drain + other.spec.container.stop_grace()))
             .filter(|at| *at > self.now)
             .max();
         match delayed_to.max(blocked_to) {

@@ -5,9 +5,11 @@
 //! writing a status moves the revision alone, a new specification moves both.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::mesh::{OptionsError, seconds};
 use crate::model::{
     FailureAction, PortMode, RestartCondition, Service, ServiceSpec, Slot, Task, TaskState, Timestamp,
     UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
@@ -58,11 +60,17 @@ struct Run {
 /// Begin, continue, pause, roll back or complete the service's update.
 pub(super) fn advance(round: &mut Round<'_>, service: &Service, progress: &[Progress<'_>]) {
     let Some(run) = run(round, service, progress) else { return };
-    let failed: Vec<&Task> = progress.iter().filter_map(|slot| failure(service, &run, slot)).collect();
+    let stuck: Vec<&Task> = progress.iter().filter_map(|slot| stuck(round, service, slot)).collect();
+    let failed: Vec<&Task> = progress
+        .iter()
+        .filter_map(|slot| failure(service, &run, slot))
+        .chain(stuck.iter().copied())
+        .collect();
     let too_many = failed.len() as u128 * 1_000_000
         > u128::from(run.config.max_failure_millionths) * progress.len() as u128;
     if too_many && run.config.failure_action != FailureAction::Continue {
-        fail(round, service, &run, failed[0]);
+        let cause = cause(failed[0], stuck.first().is_some_and(|first| first.id == failed[0].id));
+        fail(round, service, &run, &cause);
         return;
     }
     let busy: Vec<&Progress<'_>> =
@@ -139,6 +147,49 @@ fn failure<'a>(service: &Service, run: &Run, slot: &Progress<'a>) -> Option<&'a 
     })
 }
 
+/// Label of a service: how long a new task may show no progress on its way to run.
+const PROGRESS_LABEL: &str = "shoal.progress-deadline";
+const PROGRESS_DEFAULT: Duration = Duration::from_secs(600);
+
+/// How long a new task of the service may show no progress before an update takes it for failed.
+///
+/// # Errors
+/// The label cannot be read.
+pub fn progress_deadline(labels: &BTreeMap<String, String>) -> Result<Duration, OptionsError> {
+    let Some(text) = labels.get(PROGRESS_LABEL) else { return Ok(PROGRESS_DEFAULT) };
+    seconds(text).filter(|time| !time.is_zero()).ok_or_else(|| OptionsError {
+        label: PROGRESS_LABEL,
+        problem: format!("{text:?} is no time: seconds are wanted, such as 300s"),
+    })
+}
+
+/// The slot's new task, if it has not come to run and nothing was heard of it for as long as the service allows: an update
+/// does not wait for ever. One that is held back for its predecessor, or waits for a node that fits, is not late.
+fn stuck<'a>(round: &mut Round<'_>, service: &Service, slot: &Progress<'a>) -> Option<&'a Task> {
+    let task = slot.current.filter(|task| {
+        let on_its_way = (TaskState::Assigned..TaskState::Running).contains(&task.status.state)
+            && task.desired == TaskState::Running;
+        on_its_way && task.spec_version == service.meta.spec_version
+    })?;
+    let most = progress_deadline(&service.spec.labels).unwrap_or(PROGRESS_DEFAULT);
+    match task.meta.updated_at.waits(most, round.now) {
+        Some(end) => {
+            round.wake(end);
+            None
+        }
+        None => Some(task),
+    }
+}
+
+/// Why an update fails, in words.
+fn cause(task: &Task, stuck: bool) -> String {
+    if stuck {
+        format!("because task {} shows no progress: {}", task.id, task.status.message)
+    } else {
+        format!("due to failure or early termination of task {}", task.id)
+    }
+}
+
 /// Whether the slot counts against the parallelism: its new task has not come to run yet, or has only since
 /// less than the delay.
 fn is_busy(round: &mut Round<'_>, service: &Service, run: &Run, slot: &Progress<'_>) -> bool {
@@ -149,7 +200,7 @@ fn is_busy(round: &mut Round<'_>, service: &Service, run: &Run, slot: &Progress<
         return true;
     }
     let Some(current) = slot.current else { return false };
-    if failure(service, run, slot).is_some() {
+    if failure(service, run, slot).is_some() || stuck(round, service, slot).is_some() {
         return false;
     }
     if current.status.state < TaskState::Running {
@@ -226,8 +277,7 @@ fn complete(round: &mut Round<'_>, service: &Service, run: &Run, failed: usize) 
 }
 
 /// Too many tasks failed: stop there, or go back if that is asked for and was not just done.
-fn fail(round: &mut Round<'_>, service: &Service, run: &Run, task: &Task) {
-    let cause = format!("due to failure or early termination of task {}", task.id);
+fn fail(round: &mut Round<'_>, service: &Service, run: &Run, cause: &str) {
     let back = service.previous_spec.as_ref().filter(|previous| {
         run.config.failure_action == FailureAction::Rollback
             && !run.is_rollback

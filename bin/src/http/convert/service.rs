@@ -7,6 +7,8 @@ use shoal_core::model::{
     LogDriver, Service, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateState, UpdateStatus,
 };
 
+use shoal_core::orchestrator::progress_deadline;
+
 use super::super::clock;
 use super::super::decode::refuse;
 use super::super::error::HttpError;
@@ -42,8 +44,10 @@ pub(in crate::http) fn service_spec(json: types::ServiceSpec) -> Result<ServiceS
         ));
     }
     let labels = json.labels.unwrap_or_default();
-    mesh::Options::of_labels(&labels)
-        .map_err(|error| HttpError::field(&format!("Spec.Labels.{}", error.label), error.problem))?;
+    let wrong =
+        |error: mesh::OptionsError| HttpError::field(&format!("Spec.Labels.{}", error.label), error.problem);
+    mesh::Options::of_labels(&labels).map_err(wrong)?;
+    progress_deadline(&labels).map_err(wrong)?;
     Ok(ServiceSpec {
         name,
         labels,

@@ -203,6 +203,52 @@ fn a_new_task_is_watched_before_the_update_completes() {
     assert_eq!(world.update_state(), Some(UpdateState::Paused));
 }
 
+/// A world in whose update the first new task hangs before it runs.
+fn hanging(config: UpdateConfig) -> World {
+    let mut world = running(3, config);
+    world.change(S, |spec| drop(spec.labels.insert("shoal.progress-deadline".into(), "100s".into())));
+    world.settle();
+    update_to(&mut world, "b");
+    world.orchestrate();
+    world.schedule();
+    let stops: Vec<_> =
+        world.state.tasks().filter(|task| task.desired > TaskState::Running).map(|t| t.id).collect();
+    for id in stops {
+        world.report(id, TaskState::Shutdown);
+    }
+    world.orchestrate();
+    let new = world.live().into_iter().find(|task| task.spec.container.image == "b").unwrap();
+    world.report(new.id, TaskState::Preparing);
+    world.orchestrate();
+    world
+}
+
+#[test]
+fn an_update_whose_task_hangs_pauses_and_says_so() {
+    let mut world = hanging(UpdateConfig::default());
+    assert_eq!(world.wake_at, Some(world.now.plus(Duration::from_secs(100))));
+    world.pass(Duration::from_secs(99));
+    world.orchestrate();
+    assert_eq!(world.update_state(), Some(UpdateState::Updating));
+    world.pass(Duration::from_secs(1));
+    world.orchestrate();
+    assert_eq!((images(&world), world.update_state()), ((2, 1), Some(UpdateState::Paused)));
+    assert!(message(&world).contains("shows no progress"), "{}", message(&world));
+}
+
+#[test]
+fn an_update_whose_task_hangs_goes_on_or_back_if_that_is_asked_for() {
+    let of = |failure_action| UpdateConfig { failure_action, ..UpdateConfig::default() };
+    let mut world = hanging(of(FailureAction::Continue));
+    world.pass(Duration::from_secs(100));
+    world.orchestrate();
+    assert_eq!(images(&world), (1, 2), "the next one is replaced");
+    let mut world = hanging(of(FailureAction::Rollback));
+    world.pass(Duration::from_secs(100));
+    world.settle();
+    assert_eq!((images(&world), message(&world).as_str()), ((3, 0), "rollback completed"));
+}
+
 #[test]
 fn a_change_of_constraints_leaves_tasks_whose_nodes_fit() {
     let mut world = running(3, UpdateConfig::default());
