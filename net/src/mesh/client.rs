@@ -10,7 +10,7 @@ use shoal_core::mesh::{Backend, Load, Route, choose};
 use shoal_core::model::TaskId;
 use shoal_wire::v1::{ConnectRequest, connect_answer};
 use shoal_wire::{Kind, codec};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::flows::Counted;
@@ -48,7 +48,8 @@ pub(super) trait Local: Sized + Send {
 impl Local for TcpStream {
     async fn connect(addr: SocketAddr, route: &Route, request: &ConnectRequest) -> io::Result<Self> {
         let stream = Self::connect(addr).await?;
-        prepare(&stream);
+        // On this very host nobody dies without a word, so it needs no keep-alive.
+        stream.set_nodelay(true)?;
         if route.options.proxy_header {
             pump::write_all(&stream, &header::proxy_v2(request.client, request.server)).await?;
         }
@@ -73,10 +74,11 @@ pub(super) enum Refused {
     Silent(String),
 }
 
-pub(super) fn prepare(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+/// What is set of a listening socket holds for all that it accepts.
+pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
+    let socket = socket2::SockRef::from(listener);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE))
 }
 
 /// Close at once, with a reset: the client sees a refusal, not an empty answer.
@@ -89,14 +91,13 @@ pub(super) async fn serve(
     shared: Arc<Shared>,
     port: Port,
     counters: Arc<PortCounters>,
-    stream: TcpStream,
+    mut stream: TcpStream,
     from: SocketAddr,
 ) {
     let Ok(_place) = shared.open.try_acquire() else {
         add(&counters.refused, 1);
         return reset(&stream);
     };
-    prepare(&stream);
     let server = stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], port.1)));
     let bytes = Bytes2 { there: &counters.bytes_in, back: &counters.bytes_out };
     let _open = Open::new(&counters);
@@ -110,7 +111,7 @@ pub(super) async fn serve(
             return reset(&stream);
         };
         add(&counters.connect_us, u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
-        match pump::client(&stream, &mut upstream, &mut counted, &watch, bytes).await {
+        match pump::client(&mut stream, &mut upstream, &mut counted, &watch, bytes).await {
             Ended::Done => return,
             Ended::Broken => return reset(&stream),
             Ended::Free => add(&counters.moved, 1),

@@ -51,7 +51,7 @@ pub(super) async fn serve(
     };
     match task {
         _ if said.is_err() => {}
-        Task::Tcp(stream) => pump::far(&stream, tx, rx, first, counted).await,
+        Task::Tcp(stream) => pump::far(stream, tx, rx, first, counted).await,
         Task::Udp(socket) => udp::far(socket, tx, rx, first, counted).await,
     }
 }

@@ -17,13 +17,23 @@ const DRAINED_FOR: Duration = Duration::from_secs(600);
 /// Tasks remembered before the old ones are looked through.
 const PRUNE_AT: usize = 1024;
 
+/// What connections of a task are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Word {
+    /// Go on.
+    #[default]
+    Stay,
+    /// It takes traffic no more: who is between two exchanges may go elsewhere.
+    Leave,
+    /// Its time is over: all are broken off.
+    Cut,
+}
+
 /// What is known of a task's connections.
 #[derive(Debug)]
 struct Flow {
     open: watch::Sender<u32>,
-    /// Whether it takes traffic no more: who is between two exchanges may go elsewhere.
-    leaving: watch::Sender<bool>,
-    cut: watch::Sender<bool>,
+    word: watch::Sender<Word>,
     draining: Option<Instant>,
     failed_at: Option<Instant>,
 }
@@ -32,8 +42,7 @@ impl Default for Flow {
     fn default() -> Self {
         Self {
             open: watch::channel(0).0,
-            leaving: watch::channel(false).0,
-            cut: watch::channel(false).0,
+            word: watch::channel(Word::Stay).0,
             draining: None,
             failed_at: None,
         }
@@ -67,36 +76,26 @@ pub(super) struct Draining;
 pub(super) struct Counted {
     flows: Flows,
     task: TaskId,
-    cut: watch::Receiver<bool>,
-    leaving: watch::Receiver<bool>,
-}
-
-/// Where a connection hears that its task takes traffic no more.
-pub(super) struct Leaving(watch::Receiver<bool>);
-
-impl Leaving {
-    /// Whether it does so now.
-    pub(super) fn is_now(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Returns once it does.
-    pub(super) async fn now(&mut self) {
-        if self.0.wait_for(|leaving| *leaving).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
+    word: watch::Receiver<Word>,
 }
 
 impl Counted {
-    /// Where it hears that its task takes traffic no more.
-    pub(super) fn leaving(&self) -> Leaving {
-        Leaving(self.leaving.clone())
+    /// What it is told now.
+    pub(super) fn word(&self) -> Word {
+        *self.word.borrow()
+    }
+
+    /// Returns when it is told something else.
+    pub(super) async fn news(&mut self) -> Word {
+        if self.word.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        *self.word.borrow_and_update()
     }
 
     /// Returns when the connection is to be broken off.
     pub(super) async fn cut(&mut self) {
-        if self.cut.wait_for(|cut| *cut).await.is_err() {
+        if self.word.wait_for(|word| *word == Word::Cut).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -129,17 +128,22 @@ impl Flows {
             return Err(Draining);
         }
         flow.open.send_modify(|open| *open += 1);
-        let (cut, leaving) = (flow.cut.subscribe(), flow.leaving.subscribe());
-        Ok(Counted { flows: self.clone(), task, cut, leaving })
+        Ok(Counted { flows: self.clone(), task, word: flow.word.subscribe() })
     }
 
     /// Tell connections whose task takes traffic no more.
     pub(super) fn follow(&self, news: &News) {
         let inner = self.lock();
-        let each = news.gone.iter().map(|id| (id, true)).chain(news.come.iter().map(|id| (id, false)));
-        for (id, leaves) in each {
+        let gone = news.gone.iter().map(|id| (id, Word::Leave));
+        for (id, word) in gone.chain(news.come.iter().map(|id| (id, Word::Stay))) {
             if let Some(flow) = inner.tasks.get(id) {
-                flow.leaving.send_replace(leaves);
+                flow.word.send_if_modified(|now| {
+                    let news = *now != Word::Cut && *now != word;
+                    if news {
+                        *now = word;
+                    }
+                    news
+                });
             }
         }
     }
@@ -185,7 +189,7 @@ impl Flows {
     pub(super) fn cut(&self, task: TaskId) -> u32 {
         let inner = self.lock();
         let Some(flow) = inner.tasks.get(&task) else { return 0 };
-        flow.cut.send_replace(true);
+        flow.word.send_replace(Word::Cut);
         *flow.open.borrow()
     }
 }

@@ -1,6 +1,6 @@
 //! Listeners: one for each published port, as the table says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,21 +39,23 @@ impl Listening {
     fn error(&self) -> String {
         let errors =
             self.tasks.iter().map(|(_, error)| error.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        errors.filter(|error| !error.is_empty()).collect::<Vec<_>>().join("; ")
+        // All threads of an address say the same.
+        let errors: BTreeSet<String> = errors.filter(|error| !error.is_empty()).collect();
+        errors.into_iter().collect::<Vec<_>>().join("; ")
     }
 }
 
 /// All ports that are listened on.
 pub(super) struct Listeners {
-    handle: Handle,
+    threads: Vec<Handle>,
     at: Vec<Address>,
     ports: BTreeMap<Port, Listening>,
 }
 
 impl Listeners {
-    pub(super) fn new(handle: Handle, at: Vec<IpAddr>) -> Self {
+    pub(super) fn new(threads: Vec<Handle>, at: Vec<IpAddr>) -> Self {
         let at = if at.is_empty() { vec![None] } else { at.into_iter().map(Some).collect() };
-        Self { handle, at, ports: BTreeMap::new() }
+        Self { threads, at, ports: BTreeMap::new() }
     }
 
     /// Listen on the table's ports, and on no others.
@@ -68,12 +70,15 @@ impl Listeners {
         });
         for (port, (route, target)) in table.ports() {
             let listening = self.ports.entry(*port).or_insert_with(|| {
-                let listen = |at: &Address| {
+                // Each thread listens for itself: the kernel shares the clients out among them.
+                let places =
+                    self.threads.iter().flat_map(|thread| self.at.iter().map(move |at| (thread, *at)));
+                let listen = |(thread, at): (&Handle, Address)| {
                     let error = Arc::default();
-                    let task = self.handle.spawn(listen(Arc::clone(shared), *at, *port, Arc::clone(&error)));
+                    let task = thread.spawn(listen(Arc::clone(shared), at, *port, Arc::clone(&error)));
                     (task.abort_handle(), error)
                 };
-                let tasks = self.at.iter().map(listen).collect();
+                let tasks = places.map(listen).collect();
                 Listening { tasks, service: String::new(), target: 0, backends: 0 }
             });
             listening.service.clone_from(&route.name);
@@ -166,8 +171,11 @@ fn bind(at: Address, port: u16) -> io::Result<TcpListener> {
     let on = |ip: IpAddr| {
         let socket = if ip.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
         socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
         socket.bind((ip, port).into())?;
-        socket.listen(BACKLOG)
+        let listener = socket.listen(BACKLOG)?;
+        client::prepare(&listener)?;
+        Ok(listener)
     };
     on_all(at, on)
 }

@@ -14,6 +14,7 @@ mod listen;
 mod pump;
 mod stats;
 mod table;
+mod threads;
 mod udp;
 
 use std::collections::BTreeMap;
@@ -24,13 +25,13 @@ use std::time::Duration;
 use shoal_core::mesh::{Options, Routes};
 use shoal_core::model::{NodeId, Task, TaskId};
 use shoal_core::task::BoxFuture;
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use crate::{Endpoint, FrameReceiver, FrameSender};
 use flows::Flows;
 use listen::Listeners;
 use table::Table;
+use threads::Threads;
 
 pub use stats::{MeshStats, PortStats};
 
@@ -99,7 +100,7 @@ impl Shared {
 pub struct Proxy {
     shared: Arc<Shared>,
     listeners: Mutex<Listeners>,
-    runtime: Mutex<Option<Runtime>>,
+    threads: Threads,
 }
 
 impl Proxy {
@@ -108,11 +109,7 @@ impl Proxy {
     /// # Errors
     /// If the system gives no threads.
     pub fn start(config: Config) -> std::io::Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(config.threads.max(1))
-            .thread_name("mesh")
-            .enable_all()
-            .build()?;
+        let threads = Threads::start(config.threads)?;
         let shared = Arc::new(Shared {
             node: config.node,
             endpoint: config.endpoint,
@@ -125,8 +122,8 @@ impl Proxy {
             open: tokio::sync::Semaphore::new(CONNECTIONS_MAX),
             stats: stats::Counters::default(),
         });
-        let listeners = Mutex::new(Listeners::new(runtime.handle().clone(), config.at));
-        Ok(Self { shared, listeners, runtime: Mutex::new(Some(runtime)) })
+        let listeners = Mutex::new(Listeners::new(threads.all().to_vec(), config.at));
+        Ok(Self { shared, listeners, threads })
     }
 
     /// Take in what the leader tells.
@@ -175,12 +172,9 @@ impl Proxy {
         rx: FrameReceiver,
     ) -> BoxFuture<'static, ()> {
         let shared = Arc::clone(&self.shared);
-        let handle =
-            self.runtime.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|r| r.handle().clone());
+        let served = self.threads.next().spawn(far::serve(shared, from, body, tx, rx));
         Box::pin(async move {
-            if let Some(handle) = handle {
-                let _ = handle.spawn(far::serve(shared, from, body, tx, rx)).await;
-            }
+            let _ = served.await;
         })
     }
 
@@ -194,10 +188,7 @@ impl Proxy {
     /// Close all ports and connections.
     pub fn stop(&self) {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(runtime) = runtime {
-            runtime.shutdown_background();
-        }
+        self.threads.stop();
     }
 }
 

@@ -2,16 +2,21 @@
 //! too, one that broke is broken; an idle connection holds no buffer.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use bytes::Bytes;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
 
 use super::client::{Way, reset};
-use super::flows::{Counted, Leaving};
+use super::flows::{Counted, Word};
 use super::http::Exchanges;
 use super::stats::add;
 use crate::line::{Rx, Tx};
@@ -68,20 +73,27 @@ pub(super) async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()
 }
 
 /// What has come, in a buffer that is held no longer than needed; none at the end.
-async fn read(from: &TcpStream) -> io::Result<Option<(Buffer, usize)>> {
+async fn read(from: &mut ReadHalf<'_>) -> io::Result<Option<(Buffer, usize)>> {
     loop {
         from.readable().await?;
+        // A read says that nothing has come also when the task has had its turn: then this one would never end.
+        tokio::task::consume_budget().await;
         let mut buffer = Buffer::take();
-        match from.try_read(&mut buffer.0) {
-            Ok(0) => return Ok(None),
-            Ok(count) => return Ok(Some((buffer, count))),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        // Not `try_read`: a read that does not fill the buffer is known to be the last one, without another to see it.
+        let mut into = ReadBuf::new(&mut buffer.0);
+        match poll_fn(|cx| Poll::Ready(Pin::new(&mut *from).poll_read(cx, &mut into))).await {
+            Poll::Ready(result) => result?,
+            Poll::Pending => continue,
         }
+        return Ok(match into.filled().len() {
+            0 => None,
+            count => Some((buffer, count)),
+        });
     }
 }
 
-fn finish(stream: &TcpStream) {
+fn finish(stream: &WriteHalf<'_>) {
+    let stream: &TcpStream = stream.as_ref();
     let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
 }
 
@@ -111,25 +123,30 @@ impl Watch {
     }
 }
 
-async fn to_socket(from: &TcpStream, to: &TcpStream, watch: &Watch, counter: &AtomicU64) -> Result<(), ()> {
-    while let Some((buffer, count)) = read(from).await.map_err(|_| ())? {
+async fn to_socket(
+    mut from: ReadHalf<'_>,
+    to: WriteHalf<'_>,
+    watch: &Watch,
+    counter: &AtomicU64,
+) -> Result<(), ()> {
+    while let Some((buffer, count)) = read(&mut from).await.map_err(|_| ())? {
         watch.lock().asked(&buffer.0[..count]);
-        write_all(to, &buffer.0[..count]).await.map_err(|_| ())?;
+        write_all(to.as_ref(), &buffer.0[..count]).await.map_err(|_| ())?;
         add(counter, count as u64);
     }
-    finish(to);
+    finish(&to);
     Ok(())
 }
 
 async fn from_socket(
-    from: &TcpStream,
-    to: &TcpStream,
+    mut from: ReadHalf<'_>,
+    to: WriteHalf<'_>,
     watch: &Watch,
     idle: &Notify,
     counter: &AtomicU64,
 ) -> Result<(), ()> {
-    while let Some((buffer, count)) = read(from).await.map_err(|_| ())? {
-        write_all(to, &buffer.0[..count]).await.map_err(|_| ())?;
+    while let Some((buffer, count)) = read(&mut from).await.map_err(|_| ())? {
+        write_all(to.as_ref(), &buffer.0[..count]).await.map_err(|_| ())?;
         add(counter, count as u64);
         let mut exchanges = watch.lock();
         exchanges.answered(&buffer.0[..count]);
@@ -137,12 +154,17 @@ async fn from_socket(
             idle.notify_one();
         }
     }
-    finish(to);
+    finish(&to);
     Ok(())
 }
 
-async fn to_stream(from: &TcpStream, tx: &mut dyn Tx, watch: &Watch, counter: &AtomicU64) -> Result<(), ()> {
-    while let Some((buffer, count)) = read(from).await.map_err(|_| ())? {
+async fn to_stream(
+    mut from: ReadHalf<'_>,
+    tx: &mut dyn Tx,
+    watch: &Watch,
+    counter: &AtomicU64,
+) -> Result<(), ()> {
+    while let Some((buffer, count)) = read(&mut from).await.map_err(|_| ())? {
         watch.lock().asked(&buffer.0[..count]);
         tx.write(Bytes::copy_from_slice(&buffer.0[..count])).await.map_err(|_| ())?;
         add(counter, count as u64);
@@ -153,14 +175,14 @@ async fn to_stream(from: &TcpStream, tx: &mut dyn Tx, watch: &Watch, counter: &A
 async fn from_stream(
     first: Bytes,
     rx: &mut dyn Rx,
-    to: &TcpStream,
+    to: WriteHalf<'_>,
     watch: &Watch,
     idle: &Notify,
     counter: &AtomicU64,
 ) -> Result<(), ()> {
     let mut next = Some(first);
     while let Some(bytes) = next {
-        write_all(to, &bytes).await.map_err(|_| ())?;
+        write_all(to.as_ref(), &bytes).await.map_err(|_| ())?;
         add(counter, bytes.len() as u64);
         {
             let mut exchanges = watch.lock();
@@ -171,47 +193,56 @@ async fn from_stream(
         }
         next = rx.read().await.map_err(|_| ())?;
     }
-    finish(to);
+    finish(&to);
     Ok(())
 }
 
-/// Returns once the task takes traffic no more and nothing is under way.
-async fn free(mut leaving: Leaving, watch: &Watch, idle: &Notify) {
-    leaving.now().await;
+/// Returns when the connection has to leave its task: at once, or when nothing is under way.
+async fn leave(counted: &mut Counted, watch: &Watch, idle: &Notify) -> Ended {
+    let mut word = counted.word();
     loop {
-        if watch.lock().is_idle() && leaving.is_now() {
-            return;
+        match word {
+            Word::Cut => return Ended::Broken,
+            Word::Leave if watch.lock().is_idle() => return Ended::Free,
+            Word::Leave => tokio::select! {
+                biased;
+                news = counted.news() => word = news,
+                () = idle.notified() => {}
+            },
+            Word::Stay => word = counted.news().await,
         }
-        idle.notified().await;
     }
 }
 
 /// Between a client and a task, until both have finished, one broke, the task must stop, or another may go on.
 pub(super) async fn client(
-    socket: &TcpStream,
+    socket: &mut TcpStream,
     upstream: &mut Way<TcpStream>,
     counted: &mut Counted,
     watch: &Watch,
     bytes: Bytes2<'_>,
 ) -> Ended {
-    let (idle, leaving) = (Notify::new(), counted.leaving());
+    let idle = Notify::new();
+    let (read, write) = socket.split();
     let both = async {
         match upstream {
-            Way::Here(task) => tokio::try_join!(
-                to_socket(socket, task, watch, bytes.there),
-                from_socket(task, socket, watch, &idle, bytes.back)
-            ),
+            Way::Here(task) => {
+                let (from, to) = task.split();
+                tokio::try_join!(
+                    to_socket(read, to, watch, bytes.there),
+                    from_socket(from, write, watch, &idle, bytes.back)
+                )
+            }
             Way::There(tx, rx, first) => tokio::try_join!(
-                to_stream(socket, &mut **tx, watch, bytes.there),
-                from_stream(std::mem::take(first), &mut **rx, socket, watch, &idle, bytes.back)
+                to_stream(read, &mut **tx, watch, bytes.there),
+                from_stream(std::mem::take(first), &mut **rx, write, watch, &idle, bytes.back)
             ),
         }
     };
     let ended = tokio::select! {
         biased;
-        () = counted.cut() => Ended::Broken,
         result = both => if result.is_ok() { Ended::Done } else { Ended::Broken },
-        () = free(leaving, watch, &idle) => Ended::Free,
+        ended = leave(counted, watch, &idle) => ended,
     };
     match (ended, upstream) {
         (Ended::Done, _) => {}
@@ -225,7 +256,7 @@ pub(super) async fn client(
 
 /// Between a task of this node and the stream of another node, whose client it is.
 pub(super) async fn far(
-    task: &TcpStream,
+    mut task: TcpStream,
     mut tx: Box<dyn Tx>,
     mut rx: Box<dyn Rx>,
     first: Bytes,
@@ -233,19 +264,20 @@ pub(super) async fn far(
 ) {
     // Whoever has the client watches.
     let (none, blind, idle) = (AtomicU64::default(), Watch::blind(), Notify::new());
+    let (read, write) = task.split();
     let both = async {
         tokio::try_join!(
-            to_stream(task, &mut *tx, &blind, &none),
-            from_stream(first, &mut *rx, task, &blind, &idle, &none)
+            to_stream(read, &mut *tx, &blind, &none),
+            from_stream(first, &mut *rx, write, &blind, &idle, &none)
         )
     };
     let ended = tokio::select! {
         biased;
-        () = counted.cut() => false,
         result = both => result.is_ok(),
+        () = counted.cut() => false,
     };
     if !ended {
-        reset(task);
+        reset(&task);
         tx.reset();
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::client::{self, Open, Way};
-use super::flows::{Counted, Leaving};
+use super::flows::{Counted, Word};
 use super::stats::{PortCounters, add};
 use super::table::Port;
 use super::{Shared, listen};
@@ -40,7 +40,14 @@ pub(super) struct Socket {
 impl Socket {
     /// On one address of this host, or on all.
     pub(super) fn bind(at: Option<IpAddr>, port: u16) -> io::Result<Self> {
-        let socket = listen::on_all(at, |ip| std::net::UdpSocket::bind((ip, port)))?;
+        let socket: std::net::UdpSocket = listen::on_all(at, |ip| {
+            let addr = SocketAddr::new(ip, port);
+            let socket =
+                socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::DGRAM, None)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&addr.into())?;
+            Ok(socket.into())
+        })?;
         let state = UdpSocketState::new((&socket).into())?;
         allow_fragments(&socket);
         Ok(Self { socket: UdpSocket::from_std(socket)?, state })
@@ -194,7 +201,7 @@ impl Deadline {
 }
 
 async fn relay(client: &mut Client, way: Way<UdpSocket>, mut counted: Counted, counters: &PortCounters) {
-    let mut leaving: Leaving = counted.leaving();
+    let mut word = counted.word();
     let mut deadline = Deadline::new();
     let mut task = match way {
         Way::Here(socket) => Task::Here(socket, vec![0; DATAGRAM_BYTES_MAX]),
@@ -204,8 +211,9 @@ async fn relay(client: &mut Client, way: Way<UdpSocket>, mut counted: Counted, c
         let (mut sends, mut receives) = task.split();
         tokio::select! {
             biased;
-            () = counted.cut() => return,
-            () = leaving.now(), if !deadline.is_leaving() => deadline.leave(),
+            () = std::future::ready(()), if word == Word::Cut => return,
+            () = std::future::ready(()), if word == Word::Leave && !deadline.is_leaving() => deadline.leave(),
+            news = counted.news() => word = news,
             () = sleep_until(deadline.at()) => return,
             Some(datagram) = client.rx.recv() => {
                 deadline.pass();

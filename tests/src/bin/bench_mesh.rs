@@ -94,11 +94,16 @@ fn bench() -> Result<()> {
     Ok(())
 }
 
-/// A task on h2 that answers HTTP; its address there.
-fn start_task(cluster: &Cluster<'_>) -> Result<String> {
+/// The program that serves and asks, beside this one.
+fn traffic() -> Result<String> {
     let traffic = std::env::current_exe()?.with_file_name("traffic");
     ensure!(traffic.exists(), "{} is missing: build shoal-tests", traffic.display());
-    let program = format!("type=bind,source={},destination=/traffic,readonly", traffic.display());
+    Ok(traffic.display().to_string())
+}
+
+/// A task on h2 that answers HTTP; its address there.
+fn start_task(cluster: &Cluster<'_>) -> Result<String> {
+    let program = format!("type=bind,source={},destination=/traffic,readonly", traffic()?);
     let mut args =
         vec!["service", "create", "--detach", "--no-resolve-image", "--name", "web", "--mount", &program];
     let folders = ["/lib", "/lib64", "/usr/lib"].map(Path::new);
@@ -125,9 +130,10 @@ fn start_task(cluster: &Cluster<'_>) -> Result<String> {
 }
 
 fn await_answer(cluster: &Cluster<'_>, host: usize, at: &str) -> Result<()> {
-    let url = format!("http://{at}/");
+    let (url, traffic) = (format!("http://{at}/"), traffic()?);
     wait::until(&format!("an answer of {at}"), START_MAX, Duration::from_millis(100), || {
-        cluster.lab.host(host).inside().run(&["busybox", "wget", "-q", "-O", "/dev/null", "-T", "2", &url])
+        let said = cluster.lab.host(host).inside().run(&[&traffic, "load", &url, "requests=1"])?;
+        wait::seen(said.contains("\"lost\":0"), || said)
     })
     .map(drop)
 }
@@ -140,7 +146,7 @@ impl Peers {
         let dir = cluster.lab.dir().join("peers");
         std::fs::create_dir_all(&dir)?;
         certificates(&dir)?;
-        let common = "global\n  nbthread 2\n  maxconn 10000\ndefaults\n  mode tcp\n  option splice-auto\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n";
+        let common = "global\n  nbthread 2\n  maxconn 4000\ndefaults\n  mode tcp\n  option splice-auto\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n";
         let pem = dir.join("node.pem").display().to_string();
         let ca = dir.join("ca.pem").display().to_string();
         let on_task = format!(
@@ -151,7 +157,7 @@ impl Peers {
             address(2)
         );
         let nginx = format!(
-            "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\nworker_processes 2;\ndaemon off;\npid {0}/nginx.pid;\nerror_log {0}/nginx.log;\nevents {{ worker_connections 10000; }}\nstream {{ server {{ listen {NGINX}; proxy_pass {task}:80; }} }}\n",
+            "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\nworker_processes 2;\ndaemon off;\npid {0}/nginx.pid;\nerror_log {0}/nginx.log;\nevents {{ worker_connections 4000; }}\nstream {{ server {{ listen {NGINX}; proxy_pass {task}:80; }} }}\n",
             dir.display()
         );
         let mut peers = Self(Vec::new());
