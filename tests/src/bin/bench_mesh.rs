@@ -1,11 +1,14 @@
 //! Figures of published ports beside HAProxy's and nginx's, on the same hosts and to the same task in the same run.
 //!
-//! `bench_mesh [--rounds N] [--seconds N]` as root, with wrk, haproxy, nginx (with its stream module) and openssl installed. Build
+//! `bench_mesh [--rounds N] [--seconds N] [--soak UPDATES]` as root, with wrk, haproxy, nginx (with its stream module) and openssl installed. Build
 //! what is shipped: `cargo build --release -p shoal -p shoal-tests`.
 //!
 //! A client on h3 asks for a task on h2: through a proxy on h2 itself (*local*), and through one on h1 (*remote*). There the peer
 //! is HAProxy on h1, mutual TLS, HAProxy on h2: what a mesh of it would be. All hosts share this machine's processors, so compare
 //! columns, not machines.
+//!
+//! `--soak` asks for two thousand answers a second instead, half of them over kept connections, and for some that take half a
+//! minute, while so many rolling updates, a drain and a scale-down pass; it counts what was lost.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +20,7 @@ use shoal_tests::cluster::{Cluster, Peer};
 use shoal_tests::lab::{Lab, address};
 use shoal_tests::{requirements, sh, wait};
 
-const USAGE: &str = "bench_mesh [--rounds N] [--seconds N]";
+const USAGE: &str = "bench_mesh [--rounds N] [--seconds N] [--soak UPDATES]";
 const PUBLISHED: u16 = 8080;
 const HAPROXY: u16 = 9080;
 const NGINX: u16 = 9081;
@@ -42,17 +45,21 @@ fn main() -> ExitCode {
 }
 
 fn bench() -> Result<()> {
-    let (mut rounds, mut seconds) = (3, 5);
+    let (mut rounds, mut seconds, mut updates) = (3, 5, 0);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.next()) {
             ("--rounds", Some(count)) => rounds = count.parse::<usize>()?.clamp(1, 100),
             ("--seconds", Some(count)) => seconds = count.parse::<u64>()?.clamp(1, 600),
+            ("--soak", Some(count)) => updates = count.parse::<u32>()?.clamp(1, 1000),
             _ => bail!(USAGE),
         }
     }
     if let Some(missing) = requirements::missing() {
         bail!("this needs {missing}");
+    }
+    if updates > 0 {
+        return soak(updates);
     }
     for program in ["wrk", "haproxy", "nginx", "openssl"] {
         let found = Command::new("sh")
@@ -101,9 +108,10 @@ fn traffic() -> Result<String> {
     Ok(traffic.display().to_string())
 }
 
-/// A task on h2 that answers HTTP; its address there.
-fn start_task(cluster: &Cluster<'_>) -> Result<String> {
+/// Create the service that is asked.
+fn create(cluster: &Cluster<'_>, replicas: usize, flags: &[&str]) -> Result<()> {
     let program = format!("type=bind,source={},destination=/traffic,readonly", traffic()?);
+    let (publish, count) = (format!("{PUBLISHED}:80"), replicas.to_string());
     let mut args =
         vec!["service", "create", "--detach", "--no-resolve-image", "--name", "web", "--mount", &program];
     let folders = ["/lib", "/lib64", "/usr/lib"].map(Path::new);
@@ -113,11 +121,73 @@ fn start_task(cluster: &Cluster<'_>) -> Result<String> {
         .map(|folder| format!("type=bind,source={0},destination={0},readonly", folder.display()))
         .collect();
     folders.iter().for_each(|folder| args.extend(["--mount", folder]));
-    let publish = format!("{PUBLISHED}:80");
-    args.extend(["--constraint", "node.hostname==h2", "--publish", &publish]);
+    args.extend(["--replicas", &count, "--publish", &publish]);
+    args.extend(flags);
     args.extend(["busybox:latest", "/traffic", "serve", "80"]);
     cluster.docker(1, &args)?;
-    cluster.await_running("web", 1, &[], START_MAX)?;
+    cluster.await_running("web", replicas, &[], START_MAX).map(drop)
+}
+
+/// Two thousand requests a second through releases; what was lost.
+fn soak(updates: u32) -> Result<()> {
+    let mut lab = Lab::up(3)?;
+    let cluster = Cluster::form(&mut lab, Peer::Shoal, 1, 2)?;
+    create(
+        &cluster,
+        4,
+        &["--update-parallelism", "2", "--update-order", "start-first", "--update-monitor", "1s"],
+    )?;
+    await_answer(&cluster, 1, &format!("{}:{PUBLISHED}", address(1)))?;
+    let url = format!("http://{}:{PUBLISHED}/", address(1));
+    // Each asks until it is told to stop: by the end of its input.
+    let kinds: [(&str, String, &[&str]); 3] = [
+        ("kept", url.clone(), &["clients=10", "keep", "pause=5"]),
+        ("new", url.clone(), &["clients=10", "pause=5"]),
+        ("half a minute", format!("{url}slow/30000"), &["clients=4"]),
+    ];
+    let program = traffic()?;
+    let mut asking = Vec::new();
+    for (name, url, flags) in &kinds {
+        let mut command = cluster.lab.host(1).inside().command([program.as_str(), "load", url, "until=eof"]);
+        let child = command.args(*flags).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        asking.push((*name, child));
+    }
+    let patience = Duration::from_secs(600);
+    let docker = |args: &[&str]| -> Result<()> {
+        let socket = cluster.socket(1);
+        sh::must(shoal_tests::lab::docker(&socket).args(args), patience).map(drop)
+    };
+    for number in 1..=updates {
+        docker(&[
+            "service",
+            "update",
+            "--no-resolve-image",
+            "--quiet",
+            "--env-add",
+            &format!("A={number}"),
+            "web",
+        ])?;
+        eprintln!("update {number} of {updates} is done");
+    }
+    docker(&["node", "update", "--availability", "drain", "h3"])?;
+    cluster.await_running("web", 4, &[3], patience)?;
+    docker(&["service", "scale", "web=2"])?;
+    std::thread::sleep(Duration::from_secs(5));
+    let mut lost = 0;
+    for (name, mut child) in asking {
+        drop(child.stdin.take());
+        let said = child.wait_with_output()?.stdout;
+        let figures: serde_json::Value = serde_json::from_slice(&said)?;
+        println!("{name}: {figures}");
+        lost += figures["lost"].as_u64().context("no figure")?;
+    }
+    ensure!(lost == 0, "{lost} requests were lost");
+    Ok(())
+}
+
+/// A task on h2 that answers HTTP; its address there.
+fn start_task(cluster: &Cluster<'_>) -> Result<String> {
+    create(cluster, 1, &["--constraint", "node.hostname==h2"])?;
     let engine = cluster.lab.host(2).engine();
     let containers = engine.get("/containers/json")?;
     let found =

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
         ["shout", addr, count] => shout(addr, count.parse()?),
         ["load", url, flags @ ..] => Load::read(url, flags)?.run(),
         _ => bail!(
-            "traffic serve PORT | echo PORT | shout ADDR N | load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N] [keep] [pause=MS] [each]"
+            "traffic serve PORT | echo PORT | shout ADDR N | load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N|until=eof] [keep] [pause=MS] [each]"
         ),
     }
 }
@@ -151,6 +151,8 @@ struct Load {
     clients: usize,
     requests: u64,
     until: Option<Instant>,
+    /// Set once the input has ended, if that is waited for.
+    eof: Option<Arc<AtomicBool>>,
     keep: bool,
     /// Between two requests of a client.
     pause: Duration,
@@ -176,6 +178,7 @@ impl Load {
             clients: 1,
             requests: u64::MAX,
             until: None,
+            eof: None,
             keep: false,
             pause: Duration::ZERO,
             each: false,
@@ -187,14 +190,29 @@ impl Load {
                 Some(("seconds", number)) => {
                     load.until = Some(Instant::now() + Duration::from_secs(number.parse()?))
                 }
+                Some(("until", "eof")) => load.until_eof()?,
                 Some(("pause", ms)) => load.pause = Duration::from_millis(ms.parse()?),
                 None if *flag == "keep" => load.keep = true,
                 None if *flag == "each" => load.each = true,
                 _ => bail!("{flag} is unknown"),
             }
         }
-        ensure!(load.until.is_some() || load.requests < u64::MAX, "requests=N or seconds=N is wanted");
+        ensure!(
+            load.until.is_some() || load.eof.is_some() || load.requests < u64::MAX,
+            "requests=N, seconds=N or until=eof is wanted"
+        );
         Ok(load)
+    }
+
+    /// Go on until the input ends.
+    fn until_eof(&mut self) -> Result<()> {
+        let ended = Arc::new(AtomicBool::new(false));
+        self.eof = Some(ended.clone());
+        std::thread::Builder::new().spawn(move || {
+            let _ = io::copy(&mut io::stdin(), &mut io::sink());
+            ended.store(true, Ordering::Relaxed);
+        })?;
+        Ok(())
     }
 
     fn run(self) -> Result<()> {
@@ -229,6 +247,7 @@ impl Load {
         let mut open = None;
         let mut mine = Tally::default();
         while self.until.is_none_or(|until| Instant::now() < until)
+            && self.eof.as_ref().is_none_or(|ended| !ended.load(Ordering::Relaxed))
             && given.fetch_add(1, Ordering::Relaxed) < self.requests
         {
             let begun = Instant::now();
