@@ -37,3 +37,10 @@ pub fn certificate(data: &[u8]) {
 pub fn gossip(data: &[u8]) {
     let _ = ChitchatMessage::deserialize(&mut &data[..]);
 }
+
+/// A connection of the mesh that may be HTTP: the first byte says where the client's bytes end, the second how they are cut.
+pub fn exchanges(data: &[u8]) {
+    let [at, cut, bytes @ ..] = data else { return };
+    let (asked, answered) = bytes.split_at(bytes.len() * usize::from(*at) / 256);
+    crate::mesh::http::fuzz(asked, answered, usize::from(*cut));
+}

@@ -47,6 +47,9 @@ pub enum Proof {
     Pinned([u8; 32]),
 }
 
+/// Streams that an end may have open on a line: one for each connection that it passes on; further ones wait.
+pub const STREAMS_MAX: usize = 16_384;
+
 /// Whom to dial, and how.
 #[derive(Debug, Clone)]
 pub struct Dial {

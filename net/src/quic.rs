@@ -18,7 +18,7 @@ use shoal_wire::Protocol;
 
 use crate::endpoint::{CallError, RESET_KEY_BYTES};
 use crate::identity::{Credentials, Identity};
-use crate::line::{Arriving, Carrier, Closed, Dial, Line, Proof, Rx, Shown, Stream, Tx};
+use crate::line::{Arriving, Carrier, Closed, Dial, Line, Proof, Rx, STREAMS_MAX, Shown, Stream, Tx};
 use crate::task::{Scope, ScopedRuntime};
 use crate::tls::{self, Clock};
 
@@ -30,8 +30,6 @@ pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(1);
 const SERVER_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 const GOSSIP_IDLE_TIMEOUT: Duration = Duration::from_secs(6);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
-/// Streams that a peer may have open: one for each connection that it passes on.
-const STREAMS_MAX: u32 = 16_384;
 const UNI_STREAMS_MAX: u32 = 64;
 const READ_BYTES: usize = 64 << 10;
 
@@ -53,7 +51,7 @@ fn transport(idle: Duration, keep_alive: Option<Duration>, control: Control) -> 
         .max_idle_timeout(idle.try_into().ok())
         .keep_alive_interval(keep_alive)
         .initial_rtt(INITIAL_RTT)
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX as u32))
         .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX));
     Arc::new(config)
 }

@@ -18,8 +18,8 @@ use shoal_core::task::BoxFuture;
 use shoal_net::CallError;
 use shoal_net::identity::Credentials;
 use shoal_net::line::{
-    Arriving, Carrier, Closed, Dial, Expected, Line, Proof, Rx, Shown, Stream, Tx, verify_client,
-    verify_server,
+    Arriving, Carrier, Closed, Dial, Expected, Line, Proof, Rx, STREAMS_MAX, Shown, Stream, Tx,
+    verify_client, verify_server,
 };
 use shoal_wire::{Kind, Protocol};
 use tokio::sync::Notify;
@@ -37,8 +37,6 @@ const SWEEP_EVERY: Duration = Duration::from_millis(500);
 const WINDOW_BYTES: usize = 1 << 20;
 /// Verdicts on certificates that are remembered.
 const VERIFIED_MAX: usize = 8_192;
-/// Streams that one end may have open.
-const STREAMS_MAX: usize = 1024;
 /// What was lost is sent again after this, then after twice the time, and so on.
 const AGAIN_AFTER: Duration = Duration::from_millis(25);
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(1);

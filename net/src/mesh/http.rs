@@ -136,13 +136,17 @@ impl Direction {
         if self.head.is_empty()
             && let Some((used, found)) = parse(bytes)?
         {
+            if used > HEAD_BYTES_MAX {
+                return Err(Opaque);
+            }
             return Ok((&bytes[used..], Some(found)));
         }
         let before = self.head.len();
         self.head.extend_from_slice(&bytes[..bytes.len().min(HEAD_BYTES_MAX + 1 - before)]);
         if let Some((used, found)) = parse(&self.head)? {
             self.head = Vec::new();
-            return Ok((&bytes[used - before..], Some(found)));
+            let fits = used <= HEAD_BYTES_MAX;
+            return if fits { Ok((&bytes[used - before..], Some(found))) } else { Err(Opaque) };
         }
         if self.head.len() > HEAD_BYTES_MAX { Err(Opaque) } else { Ok((&[], None)) }
     }
@@ -290,6 +294,17 @@ fn response(bytes: &[u8]) -> Parsed<(u16, Length)> {
             Ok(Some((used, (response.code.ok_or(Opaque)?, length(response.headers)?))))
         }
     }
+}
+
+/// Both directions of a connection, however the bytes are cut.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(asked: &[u8], answered: &[u8], cut: usize) {
+    let (mut whole, mut pieces) = (Exchanges::default(), Exchanges::default());
+    whole.asked(asked);
+    whole.answered(answered);
+    asked.chunks(cut.max(1)).for_each(|piece| pieces.asked(piece));
+    answered.chunks(cut.max(1)).for_each(|piece| pieces.answered(piece));
+    assert_eq!(whole.is_idle(), pieces.is_idle(), "the cuts decide what is seen");
 }
 
 #[cfg(test)]

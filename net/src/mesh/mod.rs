@@ -9,7 +9,7 @@ mod client;
 mod far;
 mod flows;
 mod header;
-mod http;
+pub(crate) mod http;
 mod listen;
 mod pump;
 mod stats;

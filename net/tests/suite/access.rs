@@ -16,7 +16,7 @@ use crate::support::*;
 
 /// Sends one message of this kind, as a call or as the opening of a stream.
 async fn send(endpoint: &Endpoint, to: &Peer, kind: Kind) -> Result<(), CallError> {
-    if kind == Kind::Session {
+    if matches!(kind, Kind::Session | Kind::Connect) {
         let (mut tx, mut rx) = endpoint.open(to, kind, vec![1], WAIT).await?;
         tx.send(Kind::FromNode, vec![7]).await.map_err(|e| CallError::Lost(e.to_string()))?;
         let echo = rx.recv().await.map_err(|e| CallError::Lost(e.to_string()))?.unwrap();
@@ -30,8 +30,8 @@ async fn send(endpoint: &Endpoint, to: &Peer, kind: Kind) -> Result<(), CallErro
 fn may(role: Role, kind: Kind) -> bool {
     match kind {
         // Begins nothing by itself: the greeting is not a call.
-        Kind::Hello | Kind::ToNode | Kind::FromNode => false,
-        Kind::Join | Kind::Renew | Kind::Session | Kind::Gossip => true,
+        Kind::Hello | Kind::ToNode | Kind::FromNode | Kind::Routes => false,
+        Kind::Join | Kind::Renew | Kind::Session | Kind::Gossip | Kind::Connect => true,
         _ => role == Role::Manager,
     }
 }
@@ -48,7 +48,7 @@ pub async fn every_role_can_send_what_the_table_says_and_nothing_else(ground: Ar
             if result.is_ok() { allowed += 1 } else { denied += 1 }
         }
     }
-    assert_eq!((allowed, denied), (4 + 11, 2 * Kind::ALL.len() - 15));
+    assert_eq!((allowed, denied), (5 + 12, 2 * Kind::ALL.len() - 17));
 }
 
 async fn nothing_is_allowed(world: &World, who: &str, credentials: Arc<Credentials>, to: &Peer) {
@@ -213,5 +213,5 @@ pub async fn no_connection_is_ever_resumed(ground: Arc<dyn Ground>) {
     tokio::time::sleep(Duration::from_millis(100)).await;
     manager.set_banned(BTreeSet::from([NodeId::from_u128(2)]));
     assert!(send(&caller, &to, Kind::Session).await.is_err());
-    assert_eq!(Protocol::ALL.len(), 5);
+    assert_eq!(Protocol::ALL.len(), 6);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use shoal_core::model::Role;
 use shoal_net::CallError;
 use shoal_net::identity::Credentials;
-use shoal_net::line::{Carrier, Closed, Dial, Expected, Line, Proof, Rx, Shown, Stream};
+use shoal_net::line::{Carrier, Closed, Dial, Expected, Line, Proof, Rx, STREAMS_MAX, Shown, Stream};
 use shoal_net::task::Scope;
 use shoal_wire::Protocol;
 use tokio::time::{sleep, timeout};
@@ -21,8 +21,6 @@ const SOON: Duration = Duration::from_secs(2);
 const WAITS: Duration = Duration::from_millis(200);
 /// Whoever is silent for so long is gone.
 const SILENCE: Duration = Duration::from_secs(8);
-/// Streams that one end may have open.
-const STREAMS_MAX: usize = 1024;
 
 /// A manager that listens, and a worker that dialled it.
 struct Pair {

@@ -17,6 +17,7 @@ pub use node::{
     Platform, Role,
 };
 pub use resources::{ResourceRequirements, Resources};
+pub(crate) use service::ROLLBACK_STARTED;
 pub use service::{
     ContainerSpec, EndpointMode, EndpointSpec, FailureAction, HealthConfig, LogDriver, Mount, MountKind,
     Placement, PortConfig, PortMode, Preference, Protocol, RegistryAuth, RestartCondition, RestartPolicy,

@@ -394,6 +394,18 @@ pub struct UpdateStatus {
     pub message: String,
 }
 
+impl UpdateStatus {
+    /// A rollback begins, because a user wants it.
+    #[must_use]
+    pub fn rollback(at: Timestamp) -> Self {
+        let message = format!("{ROLLBACK_STARTED} by a user");
+        Self { state: UpdateState::Updating, started_at: at, completed_at: None, message }
+    }
+}
+
+/// How the words of a rollback's beginning begin.
+pub(crate) const ROLLBACK_STARTED: &str = "rollback started";
+
 /// What the user asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::mesh::{OptionsError, seconds};
 use crate::model::{
-    FailureAction, PortMode, RestartCondition, Service, ServiceSpec, Slot, Task, TaskState, Timestamp,
-    UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
+    FailureAction, PortMode, ROLLBACK_STARTED, RestartCondition, Service, ServiceSpec, Slot, Task, TaskState,
+    Timestamp, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
 };
 use crate::put_back::{Bug, is_put_back};
 use crate::store::Write;
@@ -21,7 +21,6 @@ use super::round::{Round, Successor};
 use super::slot::SlotTasks;
 
 const IN_PROGRESS: &str = "update in progress";
-const ROLLBACK_STARTED: &str = "rollback started";
 const ROLLBACK_IN_PROGRESS: &str = "rollback in progress";
 
 /// How far a slot is.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use hyper::{HeaderMap, StatusCode};
 use shoal_core::model::{
-    Meta, RegistryAuth, Secret, Service, ServiceId, ServiceMode, ServiceSpec, TaskState,
+    Meta, RegistryAuth, Secret, Service, ServiceId, ServiceMode, ServiceSpec, TaskState, UpdateStatus,
 };
 use shoal_core::store::{Expect, ObjectId, State, Write};
 
 use super::super::body::{self, Answer};
+use super::super::clock;
 use super::super::context::Context;
 use super::super::convert::{insert_defaults, service_json, service_spec};
 use super::super::decode::decode;
@@ -165,7 +166,10 @@ pub(in crate::http) async fn update(
     };
     check_same_kind(&service.spec, &spec)?;
     let mut writes = vec![Write::ServiceSpec(service.id, spec)];
-    if service.update.is_some() {
+    if rollback {
+        // So it goes by the service's rules for going back, and says so.
+        writes.push(Write::ServiceUpdate(service.id, Some(UpdateStatus::rollback(clock::now()))));
+    } else if service.update.is_some() {
         // What is told of the last update does not hold for this one, and a paused one goes on.
         writes.push(Write::ServiceUpdate(service.id, None));
     }

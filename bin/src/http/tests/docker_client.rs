@@ -145,8 +145,12 @@ async fn docker_runs_services_with_progress() {
     assert_eq!((spec.task.container.env.as_slice(), spec.endpoint.ports.len()), (&["A=1".to_owned()][..], 1));
     assert!(ok(&server, &["service", "rollback", "web"]).await.contains("converged"));
     assert!(fake.now().service_named("web").unwrap().spec.task.container.env.is_empty());
-    let mesh = fails(&server, &["service", "create", "-d", "-p", "80:80", "busybox"]).await;
-    assert!(mesh.contains("use mode=host"), "{mesh}");
+    assert!(
+        ok(&server, &["service", "create", "-d", "--name", "mesh", "-p", "80:80", "busybox"]).await.len()
+            >= 25
+    );
+    let taken = fails(&server, &["service", "create", "-d", "-p", "80:81", "busybox"]).await;
+    assert!(taken.contains("port '80' is already in use by service 'mesh'"), "{taken}");
     let bad = fails(&server, &["service", "create", "-d", "--constraint", "node.rolle==x", "busybox"]).await;
     assert!(bad.contains("Constraints.0"), "{bad}");
     assert_eq!(
@@ -157,7 +161,7 @@ async fn docker_runs_services_with_progress() {
         ok(&server, &["service", "ls", "--filter", "mode=global", "--format", "{{.Replicas}}"]).await,
         "1/1"
     );
-    ok(&server, &["service", "rm", "web", "all"]).await;
+    ok(&server, &["service", "rm", "web", "all", "mesh"]).await;
     assert_eq!(ok(&server, &["service", "ls", "-q"]).await, "");
     assert!(fails(&server, &["service", "logs", "web"]).await.contains("no such"));
     assert!(fails(&server, &["secret", "create", "s", "/etc/hostname"]).await.contains("not supported yet"));

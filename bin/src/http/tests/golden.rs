@@ -86,7 +86,21 @@ fn every_unknown_field_is_refused_by_its_path() {
 #[test]
 fn what_is_not_supported_is_refused_by_name_with_the_remedy() {
     for (json, field, remedy) in [
-        (service(r#""EndpointSpec":{"Ports":[{"TargetPort":80}]}"#), "Ports.0.PublishMode", "use mode=host"),
+        (
+            service(r#""EndpointSpec":{"Ports":[{"TargetPort":80,"Protocol":"sctp"}]}"#),
+            "Ports.0.Protocol",
+            "use mode=host",
+        ),
+        (
+            service(r#""Labels":{"shoal.drain":"soon"}"#),
+            "Spec.Labels.shoal.drain",
+            "seconds up to 3600 are wanted",
+        ),
+        (
+            service(r#""Labels":{"shoal.progress-deadline":"0"}"#),
+            "Spec.Labels.shoal.progress-deadline",
+            "seconds are wanted",
+        ),
         (service(r#""Networks":[{"Target":"n"}]"#), "Spec.Networks", "not supported yet"),
         (task(r#""Networks":[{"Target":"n"}]"#), "Spec.TaskTemplate.Networks", "not supported yet"),
         (container(r#""Secrets":[{"SecretName":"s"}]"#), "ContainerSpec.Secrets", "not supported yet"),

@@ -1,7 +1,7 @@
 //! Rolling updates.
 
 use super::*;
-use crate::model::{FailureAction, PortConfig, PortMode, RegistryAuth, Secret, UpdateOrder};
+use crate::model::{FailureAction, PortConfig, PortMode, RegistryAuth, Secret, UpdateOrder, UpdateStatus};
 
 fn running(replicas: u64, config: UpdateConfig) -> World {
     let mut world = World::new(3);
@@ -186,6 +186,23 @@ fn a_failed_update_rolls_back_and_a_failed_rollback_pauses() {
     assert_eq!(world.update_state(), Some(UpdateState::Paused));
     assert!(message(&world).starts_with("rollback paused"), "{}", message(&world));
     assert_eq!(world.state.service(S).unwrap().spec.task.container.image, "a");
+}
+
+#[test]
+fn a_rollback_that_a_user_wants_goes_by_the_rules_for_one() {
+    let mut world = running(4, UpdateConfig::default());
+    world.change(S, |spec| spec.rollback = Some(UpdateConfig { parallelism: 3, ..UpdateConfig::default() }));
+    update_to(&mut world, "b");
+    world.settle();
+    let back = world.state.service(S).unwrap().previous_spec.clone().unwrap();
+    let status = UpdateStatus::rollback(world.now);
+    world
+        .try_commit(vec![], vec![Write::ServiceSpec(S, back), Write::ServiceUpdate(S, Some(status))])
+        .unwrap();
+    world.orchestrate();
+    assert_eq!(images(&world), (3, 1), "three at once");
+    world.settle();
+    assert_eq!((images(&world), message(&world).as_str()), ((4, 0), "rollback completed"));
 }
 
 #[test]
