@@ -217,6 +217,11 @@ fn take(
 }
 
 async fn receive(rx: &mut FrameReceiver) -> Option<ToNode> {
-    let frame = rx.recv().await.ok().flatten()?;
-    codec::decode(&frame.body).ok()
+    loop {
+        let frame = rx.recv().await.ok().flatten()?;
+        // Of routes they know nothing: they carry no traffic.
+        if frame.kind == Kind::ToNode {
+            return codec::decode(&frame.body).ok();
+        }
+    }
 }
