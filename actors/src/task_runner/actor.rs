@@ -180,14 +180,19 @@ impl TaskRunner {
         assert!(after >= before, "task {id} moved back from {before:?} to {after:?}");
         entry.local.status = status.clone();
         entry.local.failure = None;
-        self.shared.outbox.put(id, status);
+        if after.is_terminal() && after != before {
+            self.keep_and_tell(id, status, ctx);
+        } else {
+            self.shared.outbox.put(id, status);
+        }
         if after == before {
             return;
         }
         self.track(Some(before), Some(after));
-        self.keep(id, ctx);
         if after.is_terminal() {
             self.bound_ended(ctx);
+        } else {
+            self.keep(id, ctx);
         }
     }
 
