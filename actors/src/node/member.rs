@@ -33,8 +33,8 @@ const RENEW_LOOK_EVERY: Duration = Duration::from_secs(30);
 const ROLE_RETRY_MIN: Duration = Duration::from_millis(500);
 const ROLE_RETRY_MAX: Duration = Duration::from_secs(15);
 const SEAT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a leaving node waits for its tasks to stop, which may have traffic for a while.
-const TASKS_STOP_MAX: Duration = Duration::from_secs(150);
+/// How long a leaving node waits for its tasks to stop.
+const TASKS_STOP_MAX: Duration = Duration::from_secs(60);
 
 pub(super) struct Member {
     node: Node,

@@ -431,7 +431,7 @@ impl Node {
         let _guard = self.0.lifecycle.lock().await;
         tracing::error!(why, "this node is a member no longer");
         if let Some(member) = self.take_member() {
-            let _ = member.runner.set_complete(Vec::new()).await;
+            let _ = member.runner.leave().await;
             let mut saved = member.saved();
             saved.error = Some(why.to_owned());
             if let Err(error) = self.0.data.save(&saved) {
@@ -721,7 +721,7 @@ impl Node {
             }
         }
         if let Some(member) = self.take_member() {
-            let _ = member.runner.set_complete(Vec::new()).await;
+            let _ = member.runner.leave().await;
             tokio::select! {
                 biased;
                 () = self.to_stop() => {}

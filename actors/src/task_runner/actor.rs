@@ -15,7 +15,7 @@ use shoal_core::task::{
 };
 
 use super::handle::Shared;
-use super::messages::{ChangeAssignments, SetComplete, Shutdown, StepDone, StepProgress, Wake};
+use super::messages::{ChangeAssignments, Leave, SetComplete, Shutdown, StepDone, StepProgress, Wake};
 use super::records::Records;
 use super::steps::{Gates, Step};
 use super::sweep::Sweep;
@@ -48,6 +48,8 @@ pub(super) struct TaskRunner {
     pub(super) shared: Arc<Shared>,
     clock: Clock,
     steps: u64,
+    /// The node leaves: what the managers still say of its tasks changes nothing any more.
+    leaving: bool,
 }
 
 impl TaskRunner {
@@ -68,6 +70,7 @@ impl TaskRunner {
             shared,
             clock,
             steps: 0,
+            leaving: false,
         }
     }
 
@@ -92,6 +95,9 @@ impl TaskRunner {
     /// A task from a manager; new or changed.
     fn assign(&mut self, task: Arc<Task>, complete: bool, ctx: &mut Context<Self>) {
         let id = task.id;
+        if self.leaving {
+            return;
+        }
         let Some(entry) = self.tasks.get_mut(&id) else {
             if self.tasks.len() >= self.limits.tasks {
                 tracing::error!(task = %id, limit = self.limits.tasks, "too many tasks; this one is not taken");
@@ -294,6 +300,18 @@ impl Handler<SetComplete> for TaskRunner {
         }
         for task in tasks {
             self.assign(task, true, ctx);
+        }
+        self.allow_sweep(ctx);
+    }
+}
+
+impl Handler<Leave> for TaskRunner {
+    type Result = ();
+
+    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
+        self.leaving = true;
+        for id in self.tasks.keys().copied().collect::<Vec<_>>() {
+            self.unassign(id, ctx);
         }
         self.allow_sweep(ctx);
     }

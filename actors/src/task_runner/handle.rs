@@ -7,7 +7,7 @@ use shoal_core::model::{Task, TaskId};
 use shoal_core::task::Controller;
 
 use super::actor::TaskRunner;
-use super::messages::{ChangeAssignments, SetComplete, Shutdown};
+use super::messages::{ChangeAssignments, Leave, SetComplete, Shutdown};
 use super::outbox::Outbox;
 use super::{Clock, Limits, Reports, Stats, TaskStore};
 
@@ -58,6 +58,14 @@ impl TaskRunnerHandle {
     /// If the runner has stopped.
     pub async fn set_complete(&self, tasks: Vec<Arc<Task>>) -> Result<(), RunnerStopped> {
         self.addr.send(SetComplete(tasks)).await.map_err(|_| RunnerStopped)
+    }
+
+    /// The node leaves its cluster: all tasks are stopped and removed, and none is taken any more.
+    ///
+    /// # Errors
+    /// If the runner has stopped.
+    pub async fn leave(&self) -> Result<(), RunnerStopped> {
+        self.addr.send(Leave).await.map_err(|_| RunnerStopped)
     }
 
     /// New and changed tasks, and tasks to stop and remove.

@@ -13,6 +13,11 @@ use super::{Change, StoreError};
 #[rtype(result = "()")]
 pub(super) struct SetComplete(pub(super) Vec<Arc<Task>>);
 
+/// All tasks shall go, and none is taken any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Leave;
+
 /// New, changed and removed tasks.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -215,6 +215,21 @@ fn a_task_told_to_shut_down_is_stopped_and_never_runs_again() {
 }
 
 #[test]
+fn a_node_that_leaves_lets_its_tasks_go_whatever_is_still_said_of_them() {
+    run(async {
+        let mut node = Node::new();
+        node.runner.set_complete(tasks([1])).await.unwrap();
+        node.until_state(1, TaskState::Running).await;
+        node.runner.leave().await.unwrap();
+        // A message that was on its way.
+        node.runner.change(desired(1, TaskState::Shutdown), vec![]).await.unwrap();
+        node.runner.set_complete(tasks(1..=2)).await.unwrap();
+        node.until("all are gone", |node| node.runner.stats().tasks == 0).await;
+        assert_eq!((node.fake.state(id(1)), node.fake.state(id(2))), (None, None));
+    });
+}
+
+#[test]
 fn a_complete_set_stops_and_removes_what_it_does_not_name() {
     run(async {
         let mut node = Node::new();
