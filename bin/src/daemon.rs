@@ -78,6 +78,7 @@ async fn start_node(config: &NodeConfig) -> anyhow::Result<Node> {
         scope: Scope::new(),
         clock: clock.clone(),
     };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let actors = ActorsConfig {
         data_dir: config.data_dir.clone(),
         listen: config.listen,
@@ -90,12 +91,9 @@ async fn start_node(config: &NodeConfig) -> anyhow::Result<Node> {
         force_new_cluster: config.start == Start::ForceNewCluster,
         socket,
         storage: Storage::default(),
-        limits: Limits::for_processors(std::thread::available_parallelism().map_or(1, usize::from)),
+        limits: Limits::for_processors(processors),
         membership: None,
-        mesh: Some(mesh::real(
-            std::thread::available_parallelism().map_or(1, usize::from),
-            config.publish.clone(),
-        )),
+        mesh: Some(mesh::real(processors, config.publish.clone())),
         pace: Pace::USUAL,
     };
     let node = Node::start(actors).await.context("the node cannot start")?;

@@ -106,21 +106,9 @@ impl SimMesh {
 impl Mesh for SimMesh {
     fn set_routes(&self, routes: Routes) {
         let mut inner = self.lock();
-        let (changed, removed) = match routes {
-            Routes::Complete(routes) => {
-                inner.routes.clear();
-                (routes, Vec::new())
-            }
-            Routes::Changed { changed, removed } => (changed, removed),
-        };
-        for id in removed {
-            inner.routes.remove(&id);
-        }
-        for route in changed {
-            let here = route.backends.iter().filter(|backend| backend.node == inner.node);
-            let options: Vec<_> = here.map(|backend| (backend.task, route.options)).collect();
+        for change in routes.take_into(&mut inner.routes) {
+            let options: Vec<_> = change.options_on(inner.node).collect();
             inner.options.extend(options);
-            inner.routes.insert(route.service, route);
         }
     }
 

@@ -19,4 +19,5 @@ pub mod runner;
 pub mod sh;
 pub mod starts;
 pub mod stats;
+pub mod traffic;
 pub mod wait;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -131,7 +132,7 @@ impl<'a> Open<'a> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -147,8 +148,7 @@ pub(super) async fn find<L: Local>(
     let (mut tries, mut draining) = (0, false);
     let takeover_by = Instant::now() + TAKEOVER_MAX;
     let mut changed = shared.changed.subscribe();
-    let turn =
-        std::sync::atomic::AtomicU64::load(&counters.accepted, std::sync::atomic::Ordering::Relaxed) as usize;
+    let turn = counters.accepted.load(Ordering::Relaxed) as usize;
     while tries < TRIES_MAX {
         changed.mark_unchanged();
         let table = shared.table();

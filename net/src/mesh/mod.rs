@@ -129,19 +129,14 @@ impl Proxy {
     /// Take in what the leader tells.
     pub fn set_routes(&self, routes: Routes) {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        let (table, news) = self.shared.table().with(routes);
+        let (table, news, options) = self.shared.table().with(routes, self.shared.node);
         let table = Arc::new(table);
-        self.remember_options(&table);
+        self.shared.options.lock().unwrap_or_else(PoisonError::into_inner).extend(options);
         *self.shared.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&table);
         self.shared.changed.send_modify(|count| *count += 1);
         // After that: who leaves a task must not find it in the table again.
         self.shared.flows.follow(&news);
         listeners.follow(&self.shared, &table);
-    }
-
-    fn remember_options(&self, table: &Table) {
-        let mut options = self.shared.options.lock().unwrap_or_else(PoisonError::into_inner);
-        options.extend(table.of_node(self.shared.node));
     }
 
     /// Give a task of this node no more traffic; returns once what it has is done, or has had its time and was broken off.
@@ -155,7 +150,7 @@ impl Proxy {
         if tokio::time::timeout(most, idle).await.is_err() {
             let broken = self.shared.flows.cut(task.id);
             tracing::info!(task = %task.id, broken, ?most, "connections had their time and were broken off");
-            self.shared.stats.count(&self.shared.stats.cut, broken as u64);
+            stats::add(&self.shared.stats.cut, broken.into());
             // What was cut lets go at once; the stop need not race it.
             let (idle, _) = self.shared.flows.drain(task.id);
             let _ = tokio::time::timeout(Duration::from_secs(1), idle).await;

@@ -110,16 +110,28 @@ pub(super) enum Ended {
 
 /// Follows what passes, if it may go on with another task.
 #[derive(Debug, Default)]
-pub(super) struct Watch(Mutex<Exchanges>);
+pub(super) struct Watch {
+    exchanges: Mutex<Exchanges>,
+    /// Told when nothing is under way any more.
+    idle: Notify,
+}
 
 impl Watch {
     /// Does not look.
     fn blind() -> Self {
-        Self(Mutex::new(Exchanges::opaque()))
+        Self { exchanges: Mutex::new(Exchanges::opaque()), idle: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Exchanges> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered(&self, bytes: &[u8]) {
+        let mut exchanges = self.lock();
+        exchanges.answered(bytes);
+        if exchanges.is_idle() {
+            self.idle.notify_one();
+        }
     }
 }
 
@@ -142,17 +154,12 @@ async fn from_socket(
     mut from: ReadHalf<'_>,
     to: WriteHalf<'_>,
     watch: &Watch,
-    idle: &Notify,
     counter: &AtomicU64,
 ) -> Result<(), ()> {
     while let Some((buffer, count)) = read(&mut from).await.map_err(|_| ())? {
         write_all(to.as_ref(), &buffer.0[..count]).await.map_err(|_| ())?;
         add(counter, count as u64);
-        let mut exchanges = watch.lock();
-        exchanges.answered(&buffer.0[..count]);
-        if exchanges.is_idle() {
-            idle.notify_one();
-        }
+        watch.answered(&buffer.0[..count]);
     }
     finish(&to);
     Ok(())
@@ -177,20 +184,13 @@ async fn from_stream(
     rx: &mut dyn Rx,
     to: WriteHalf<'_>,
     watch: &Watch,
-    idle: &Notify,
     counter: &AtomicU64,
 ) -> Result<(), ()> {
     let mut next = Some(first);
     while let Some(bytes) = next {
         write_all(to.as_ref(), &bytes).await.map_err(|_| ())?;
         add(counter, bytes.len() as u64);
-        {
-            let mut exchanges = watch.lock();
-            exchanges.answered(&bytes);
-            if exchanges.is_idle() {
-                idle.notify_one();
-            }
-        }
+        watch.answered(&bytes);
         next = rx.read().await.map_err(|_| ())?;
     }
     finish(&to);
@@ -198,7 +198,7 @@ async fn from_stream(
 }
 
 /// Returns when the connection has to leave its task: at once, or when nothing is under way.
-async fn leave(counted: &mut Counted, watch: &Watch, idle: &Notify) -> Ended {
+async fn leave(counted: &mut Counted, watch: &Watch) -> Ended {
     let mut word = counted.word();
     loop {
         match word {
@@ -207,7 +207,7 @@ async fn leave(counted: &mut Counted, watch: &Watch, idle: &Notify) -> Ended {
             Word::Leave => tokio::select! {
                 biased;
                 news = counted.news() => word = news,
-                () = idle.notified() => {}
+                () = watch.idle.notified() => {}
             },
             Word::Stay => word = counted.news().await,
         }
@@ -222,7 +222,6 @@ pub(super) async fn client(
     watch: &Watch,
     bytes: Bytes2<'_>,
 ) -> Ended {
-    let idle = Notify::new();
     let (read, write) = socket.split();
     let both = async {
         match upstream {
@@ -230,19 +229,19 @@ pub(super) async fn client(
                 let (from, to) = task.split();
                 tokio::try_join!(
                     to_socket(read, to, watch, bytes.there),
-                    from_socket(from, write, watch, &idle, bytes.back)
+                    from_socket(from, write, watch, bytes.back)
                 )
             }
             Way::There(tx, rx, first) => tokio::try_join!(
                 to_stream(read, &mut **tx, watch, bytes.there),
-                from_stream(std::mem::take(first), &mut **rx, write, watch, &idle, bytes.back)
+                from_stream(std::mem::take(first), &mut **rx, write, watch, bytes.back)
             ),
         }
     };
     let ended = tokio::select! {
         biased;
         result = both => if result.is_ok() { Ended::Done } else { Ended::Broken },
-        ended = leave(counted, watch, &idle) => ended,
+        ended = leave(counted, watch) => ended,
     };
     match (ended, upstream) {
         (Ended::Done, _) => {}
@@ -263,12 +262,12 @@ pub(super) async fn far(
     mut counted: Counted,
 ) {
     // Whoever has the client watches.
-    let (none, blind, idle) = (AtomicU64::default(), Watch::blind(), Notify::new());
+    let (none, blind) = (AtomicU64::default(), Watch::blind());
     let (read, write) = task.split();
     let both = async {
         tokio::try_join!(
             to_stream(read, &mut *tx, &blind, &none),
-            from_stream(first, &mut *rx, write, &blind, &idle, &none)
+            from_stream(first, &mut *rx, write, &blind, &none)
         )
     };
     let ended = tokio::select! {

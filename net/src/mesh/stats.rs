@@ -80,10 +80,6 @@ pub(super) fn add(counter: &AtomicU64, more: u64) {
 }
 
 impl Counters {
-    pub(super) fn count(&self, counter: &AtomicU64, more: u64) {
-        add(counter, more);
-    }
-
     pub(super) fn port(&self, port: Port) -> Arc<PortCounters> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner).entry(port).or_default().clone()
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use shoal_core::mesh::{Options, Route, Routes};
+use shoal_core::mesh::{Options, Route, RouteChange, Routes};
 use shoal_core::model::{NodeId, PortConfig, Protocol, ServiceId, TaskId};
 
 /// A published port, on every node.
@@ -24,9 +24,9 @@ pub(super) struct News {
 }
 
 impl News {
-    fn note(&mut self, before: Option<&Arc<Route>>, after: Option<&Arc<Route>>) {
-        let tasks = |route: Option<&Arc<Route>>| -> BTreeSet<TaskId> {
-            route.into_iter().flat_map(|route| &route.backends).map(|backend| backend.task).collect()
+    fn note(&mut self, RouteChange { before, after }: &RouteChange) {
+        let tasks = |route: &Option<Arc<Route>>| -> BTreeSet<TaskId> {
+            route.iter().flat_map(|route| &route.backends).map(|backend| backend.task).collect()
         };
         let (before, after) = (tasks(before), tasks(after));
         self.gone.extend(before.difference(&after));
@@ -35,29 +35,17 @@ impl News {
 }
 
 impl Table {
-    /// This one, changed as told.
-    pub(super) fn with(&self, routes: Routes) -> (Self, News) {
-        let (changed, removed) = match routes {
-            Routes::Complete(routes) => {
-                let named: BTreeSet<ServiceId> = routes.iter().map(|route| route.service).collect();
-                let removed = self.routes.keys().filter(|id| !named.contains(id)).copied().collect();
-                (routes, removed)
-            }
-            Routes::Changed { changed, removed } => (changed, removed),
-        };
+    /// This one, changed as told; and which tasks take traffic no more or do so now, and how those of this node are treated.
+    pub(super) fn with(&self, routes: Routes, here: NodeId) -> (Self, News, Vec<(TaskId, Options)>) {
         let (mut all, mut news) = (self.routes.clone(), News::default());
-        for id in removed {
-            news.note(all.remove(&id).as_ref(), None);
-        }
-        for route in changed {
-            news.note(all.get(&route.service), Some(&route));
-            all.insert(route.service, route);
-        }
+        let changes = routes.take_into(&mut all);
+        changes.iter().for_each(|change| news.note(change));
+        let options = changes.iter().flat_map(|change| change.options_on(here)).collect();
         let ports = all.values().flat_map(|route| {
             let at = |port: &PortConfig| (port.protocol, port.published_port);
             route.ports.iter().map(move |port| (at(port), (Arc::clone(route), port.target_port)))
         });
-        (Self { ports: ports.collect(), routes: all }, news)
+        (Self { ports: ports.collect(), routes: all }, news, options)
     }
 
     /// The service behind a port, and the port in its containers.
@@ -67,14 +55,6 @@ impl Table {
 
     pub(super) fn ports(&self) -> impl Iterator<Item = (&Port, &(Arc<Route>, u16))> {
         self.ports.iter()
-    }
-
-    /// How traffic of a node's tasks is treated.
-    pub(super) fn of_node(&self, node: NodeId) -> impl Iterator<Item = (TaskId, Options)> {
-        self.routes.values().flat_map(move |route| {
-            let here = route.backends.iter().filter(move |backend| backend.node == node);
-            here.map(|backend| (backend.task, route.options))
-        })
     }
 
     /// The route by which a task of a node takes traffic at this port of its container.

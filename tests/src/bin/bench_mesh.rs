@@ -110,21 +110,9 @@ fn traffic() -> Result<String> {
 
 /// Create the service that is asked.
 fn create(cluster: &Cluster<'_>, replicas: usize, flags: &[&str]) -> Result<()> {
-    let program = format!("type=bind,source={},destination=/traffic,readonly", traffic()?);
-    let (publish, count) = (format!("{PUBLISHED}:80"), replicas.to_string());
-    let mut args =
-        vec!["service", "create", "--detach", "--no-resolve-image", "--name", "web", "--mount", &program];
-    let folders = ["/lib", "/lib64", "/usr/lib"].map(Path::new);
-    let folders: Vec<String> = folders
-        .iter()
-        .filter(|folder| folder.exists())
-        .map(|folder| format!("type=bind,source={0},destination={0},readonly", folder.display()))
-        .collect();
-    folders.iter().for_each(|folder| args.extend(["--mount", folder]));
-    args.extend(["--replicas", &count, "--publish", &publish]);
-    args.extend(flags);
-    args.extend(["busybox:latest", "/traffic", "serve", "80"]);
-    cluster.docker(1, &args)?;
+    let publish = format!("{PUBLISHED}:80");
+    let flags = [&["--publish", &publish], flags].concat();
+    shoal_tests::traffic::create(cluster, &traffic()?, "serve", ("web", replicas), &flags)?;
     cluster.await_running("web", replicas, &[], START_MAX).map(drop)
 }
 

@@ -1,6 +1,5 @@
 //! Published ports: any node answers, and no release loses a request.
 
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use serde_json::Value;
 use shoal_tests::cluster::{Cluster, Peer};
 use shoal_tests::lab::{Lab, address};
 use shoal_tests::runner::Scenario;
-use shoal_tests::{sh, wait};
+use shoal_tests::{sh, traffic, wait};
 
 use super::{START_MAX, STOP_MAX, ours, says};
 
@@ -33,21 +32,8 @@ fn create(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str]) ->
 }
 
 fn create_of(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str], verb: &str) -> Result<()> {
-    let replicas = replicas.to_string();
-    let program = format!("type=bind,source={TRAFFIC},destination=/traffic,readonly");
-    let mut args = vec!["service", "create", "--detach", "--no-resolve-image", "--name", name];
-    args.extend(["--replicas", &replicas, "--stop-grace-period", "1s", "--mount", &program]);
-    // It is linked with the machine's own libraries.
-    let folders = ["/lib", "/lib64", "/usr/lib"].map(Path::new);
-    let folders: Vec<String> = folders
-        .iter()
-        .filter(|folder| folder.exists())
-        .map(|folder| format!("type=bind,source={0},destination={0},readonly", folder.display()))
-        .collect();
-    folders.iter().for_each(|folder| args.extend(["--mount", folder]));
-    args.extend(flags);
-    args.extend(["busybox:latest", "/traffic", verb, "80"]);
-    cluster.docker(1, &args).map(drop)
+    let flags = [&["--stop-grace-period", "1s"], flags].concat();
+    traffic::create(cluster, TRAFFIC, verb, (name, replicas), &flags)
 }
 
 fn load_command(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> std::process::Command {

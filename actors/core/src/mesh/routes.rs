@@ -58,6 +58,12 @@ pub struct OptionsError {
 }
 
 impl Options {
+    /// Of a service. What does not read was refused when it came; older clusters may hold some.
+    #[must_use]
+    pub fn of(service: &Service) -> Self {
+        Self::of_labels(&service.spec.labels).unwrap_or_default()
+    }
+
     /// Read the labels of a service.
     ///
     /// # Errors
@@ -130,8 +136,7 @@ impl Route {
             service: service.id,
             name: service.spec.name.clone(),
             ports,
-            // What does not read was refused when it came; older clusters may hold some.
-            options: Options::of_labels(&service.spec.labels).unwrap_or_default(),
+            options: Options::of(service),
             backends: state.tasks_of_service(service.id).filter_map(backend).take(BACKENDS_MAX).collect(),
         })
     }
@@ -149,6 +154,46 @@ pub enum Routes {
         /// Services that have none any more.
         removed: Vec<ServiceId>,
     },
+}
+
+impl Routes {
+    /// Take them in. Returns each route that they name or remove, as it was and as it is.
+    pub fn take_into(self, known: &mut BTreeMap<ServiceId, Arc<Route>>) -> Vec<RouteChange> {
+        let (changed, removed) = match self {
+            Self::Complete(routes) => {
+                let named: BTreeSet<ServiceId> = routes.iter().map(|route| route.service).collect();
+                let removed = known.keys().filter(|id| !named.contains(id)).copied().collect();
+                (routes, removed)
+            }
+            Self::Changed { changed, removed } => (changed, removed),
+        };
+        let mut changes = Vec::with_capacity(changed.len() + removed.len());
+        changes.extend(removed.into_iter().map(|id| RouteChange { before: known.remove(&id), after: None }));
+        changes.extend(changed.into_iter().map(|route| RouteChange {
+            before: known.insert(route.service, Arc::clone(&route)),
+            after: Some(route),
+        }));
+        changes
+    }
+}
+
+/// A route as it was and as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouteChange {
+    /// None if it is new.
+    pub before: Option<Arc<Route>>,
+    /// None if it is gone.
+    pub after: Option<Arc<Route>>,
+}
+
+impl RouteChange {
+    /// How traffic of a node's tasks is treated from now on.
+    pub fn options_on(&self, node: NodeId) -> impl Iterator<Item = (TaskId, Options)> {
+        self.after.iter().flat_map(move |route| {
+            let here = route.backends.iter().filter(move |backend| backend.node == node);
+            here.map(|backend| (backend.task, route.options))
+        })
+    }
 }
 
 /// The routes of all services, kept up to date by the changes of the state.

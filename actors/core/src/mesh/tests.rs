@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::*;
+use crate::store::tests as store;
 use crate::store::{Command, State, Write};
 
 fn ids(numbers: &[u128]) -> Vec<TaskId> {
@@ -16,41 +17,17 @@ fn backend(task: u128, node: u128) -> Backend {
 }
 
 fn service(id: u128, published: u16) -> Service {
-    let port = PortConfig { target_port: 80, published_port: published, ..PortConfig::default() };
-    let ports = if published == 0 { vec![] } else { vec![port] };
-    Service {
-        meta: Meta::default(),
-        id: ServiceId::from_u128(id),
-        spec: ServiceSpec {
-            name: format!("s{id}"),
-            labels: BTreeMap::new(),
-            mode: ServiceMode::Replicated { replicas: 1 },
-            task: Default::default(),
-            update: None,
-            rollback: None,
-            endpoint: EndpointSpec { ports, ..EndpointSpec::default() },
-        },
-        previous_spec: None,
-        task_spec_version: 0,
-        update: None,
+    let mut service = store::service(id, &format!("s{id}"));
+    if published != 0 {
+        let port = PortConfig { target_port: 80, published_port: published, ..PortConfig::default() };
+        service.spec.endpoint.ports.push(port);
     }
+    service
 }
 
 fn task(id: u128, service: u128, node: u128, state: TaskState) -> Task {
-    Task {
-        meta: Meta::default(),
-        id: TaskId::from_u128(id),
-        service_id: ServiceId::from_u128(service),
-        service_name: "s".into(),
-        slot: Slot::Replica(1),
-        node_id: Some(NodeId::from_u128(node)),
-        spec: Default::default(),
-        spec_version: 1,
-        ports: vec![],
-        desired: TaskState::Running,
-        start_after: None,
-        status: TaskStatus { state, ..TaskStatus::default() },
-    }
+    let status = TaskStatus { state, ..TaskStatus::default() };
+    Task { node_id: Some(NodeId::from_u128(node)), status, ..(*store::task(id, service)).clone() }
 }
 
 /// A state, and a table that follows it by its events alone.
@@ -190,9 +167,8 @@ proptest! {
         let mut followed = Followed::new();
         let mut told: BTreeMap<ServiceId, std::sync::Arc<Route>> = BTreeMap::new();
         for write in writes {
-            if let Some(Routes::Changed { changed, removed }) = followed.write(vec![write]) {
-                removed.iter().for_each(|id| drop(told.remove(id)));
-                told.extend(changed.into_iter().map(|route| (route.service, route)));
+            if let Some(routes) = followed.write(vec![write]) {
+                routes.take_into(&mut told);
             }
             let anew = RouteTable::new(&followed.state);
             prop_assert_eq!(followed.table.complete(), anew.complete());

@@ -27,8 +27,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// How long a task's traffic may go on before it is stopped.
 fn drain_of(service: &Service) -> Duration {
     let published = service.spec.endpoint.ports_in(PortMode::Ingress).next().is_some();
-    let options = published.then(|| Options::of_labels(&service.spec.labels).unwrap_or_default());
-    options.map_or(Duration::ZERO, |options| options.drain)
+    if published { Options::of(service).drain } else { Duration::ZERO }
 }
 
 /// How a task is replaced.

@@ -52,6 +52,8 @@ struct Run {
     config: UpdateConfig,
     started_at: Timestamp,
     is_rollback: bool,
+    /// How long a new task may show no progress.
+    patience: Duration,
     /// Whether it began in this look, which has written its status already.
     is_new: bool,
 }
@@ -59,7 +61,7 @@ struct Run {
 /// Begin, continue, pause, roll back or complete the service's update.
 pub(super) fn advance(round: &mut Round<'_>, service: &Service, progress: &[Progress<'_>]) {
     let Some(run) = run(round, service, progress) else { return };
-    let stuck: Vec<&Task> = progress.iter().filter_map(|slot| stuck(round, service, slot)).collect();
+    let stuck: Vec<&Task> = progress.iter().filter_map(|slot| stuck(round, service, &run, slot)).collect();
     let failed: Vec<&Task> = progress
         .iter()
         .filter_map(|slot| failure(service, &run, slot))
@@ -90,6 +92,7 @@ pub(super) fn advance(round: &mut Round<'_>, service: &Service, progress: &[Prog
 fn run(round: &mut Round<'_>, service: &Service, progress: &[Progress<'_>]) -> Option<Run> {
     let is_fresh = service.meta.revision == service.meta.spec_version;
     let outdated = progress.iter().any(|slot| slot.outdated.is_some());
+    let patience = progress_deadline(&service.spec.labels).unwrap_or(PROGRESS_DEFAULT);
     let status = service.update.as_ref();
     if let Some(status) = status {
         let is_rollback = status.message.starts_with("rollback");
@@ -102,6 +105,7 @@ fn run(round: &mut Round<'_>, service: &Service, progress: &[Progress<'_>]) -> O
                     config: config.clone().unwrap_or_default(),
                     started_at: status.started_at,
                     is_rollback,
+                    patience,
                     is_new: false,
                 });
             }
@@ -116,6 +120,7 @@ fn run(round: &mut Round<'_>, service: &Service, progress: &[Progress<'_>]) -> O
         config: service.spec.update.clone().unwrap_or_default(),
         started_at: round.now,
         is_rollback: false,
+        patience,
         is_new: true,
     };
     write(round, service, &run, UpdateState::Updating, IN_PROGRESS.into());
@@ -164,14 +169,13 @@ pub fn progress_deadline(labels: &BTreeMap<String, String>) -> Result<Duration, 
 
 /// The slot's new task, if it has not come to run and nothing was heard of it for as long as the service allows: an update
 /// does not wait for ever. One that is held back for its predecessor, or waits for a node that fits, is not late.
-fn stuck<'a>(round: &mut Round<'_>, service: &Service, slot: &Progress<'a>) -> Option<&'a Task> {
+fn stuck<'a>(round: &mut Round<'_>, service: &Service, run: &Run, slot: &Progress<'a>) -> Option<&'a Task> {
     let task = slot.current.filter(|task| {
         let on_its_way = (TaskState::Assigned..TaskState::Running).contains(&task.status.state)
             && task.desired == TaskState::Running;
         on_its_way && task.spec_version == service.meta.spec_version
     })?;
-    let most = progress_deadline(&service.spec.labels).unwrap_or(PROGRESS_DEFAULT);
-    match task.meta.updated_at.waits(most, round.now) {
+    match task.meta.updated_at.waits(run.patience, round.now) {
         Some(end) => {
             round.wake(end);
             None
@@ -199,7 +203,7 @@ fn is_busy(round: &mut Round<'_>, service: &Service, run: &Run, slot: &Progress<
         return true;
     }
     let Some(current) = slot.current else { return false };
-    if failure(service, run, slot).is_some() || stuck(round, service, slot).is_some() {
+    if failure(service, run, slot).is_some() || stuck(round, service, run, slot).is_some() {
         return false;
     }
     if current.status.state < TaskState::Running {

@@ -6,7 +6,7 @@ mod ports;
 mod query;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use apply::{Applied, ApplyError};
 pub use command::{Command, Expect, ObjectId, Write};

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::*;
 
-pub(super) fn service(id: u128, name: &str) -> Service {
+pub(crate) fn service(id: u128, name: &str) -> Service {
     Service {
         meta: Meta::default(),
         id: ServiceId::from_u128(id),
@@ -24,7 +24,7 @@ pub(super) fn service(id: u128, name: &str) -> Service {
     }
 }
 
-fn task(id: u128, service: u128) -> Arc<Task> {
+pub(crate) fn task(id: u128, service: u128) -> Arc<Task> {
     Arc::new(Task {
         meta: Meta::default(),
         id: TaskId::from_u128(id),
