@@ -33,6 +33,7 @@ fn task(image: &str, number: u128) -> Arc<Task> {
         spec: Arc::new(TaskSpec { container, ..TaskSpec::default() }),
         spec_version: 1,
         ports: Vec::new(),
+        networks: Vec::new(),
         desired: TaskState::Running,
         start_after: None,
         status: TaskStatus::default(),

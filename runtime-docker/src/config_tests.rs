@@ -23,6 +23,7 @@ fn task(spec: TaskSpec) -> Task {
         spec: Arc::new(spec),
         spec_version: 1,
         ports: Vec::new(),
+        networks: Vec::new(),
         desired: TaskState::Running,
         start_after: None,
         status: TaskStatus::default(),

@@ -183,6 +183,7 @@ async fn create(leader: &Node, tasks: usize, rng: &mut ChaCha8Rng) -> anyhow::Re
             previous_spec: None,
             task_spec_version: 0,
             update: None,
+            networks: Vec::new(),
         };
         let writes = vec![Write::ServiceCreate(Box::new(service))];
         leader.propose(Command { at: clock()(), writes, ..Command::default() }).await?;

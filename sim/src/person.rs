@@ -268,6 +268,7 @@ impl Person {
             previous_spec: None,
             task_spec_version: 0,
             update: None,
+            networks: Vec::new(),
         };
         // Known before the answer: the state may show it sooner than its maker is told.
         let promise = Promise { id, kept: (0, None), perhaps: vec![(0, now.clone())] };
@@ -651,6 +652,7 @@ mod tests {
             previous_spec: None,
             task_spec_version: 0,
             update: None,
+            networks: Vec::new(),
         };
         let mut state = State::default();
         let writes = vec![Write::ServiceCreate(Box::new(service))];

@@ -113,6 +113,7 @@ fn service(number: u64, task: TaskSpec, replicas: u64) -> Service {
         previous_spec: None,
         task_spec_version: 0,
         update: None,
+        networks: Vec::new(),
     }
 }
 
@@ -127,6 +128,7 @@ fn new_task(number: u64, service: &Service, slot: u64) -> Task {
         spec: Arc::clone(&service.spec.task),
         spec_version: 2,
         ports: Vec::new(),
+        networks: Vec::new(),
         desired: TaskState::Running,
         start_after: None,
         status: TaskStatus::default(),

@@ -3,6 +3,7 @@
 //! It shares no code with the orchestrator and the scheduler that it judges: it says what must hold, not how
 //! that is reached, and returns what does not as data.
 
+mod addresses;
 mod converged;
 mod placement;
 mod ports;
@@ -13,6 +14,7 @@ mod transition;
 mod tests;
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::model::{NodeId, ServiceId, Slot, TaskId};
 use crate::store::State;
@@ -71,6 +73,13 @@ pub enum Violation {
         /// Who has it.
         services: Vec<ServiceId>,
     },
+    /// An address has several owners, or its network does not have it.
+    AddressTwice {
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        owners: Vec<String>,
+    },
     /// A task was forgotten that may still run.
     ForgottenAlive(TaskId),
     /// An index tells another story than the objects.
@@ -96,6 +105,9 @@ impl fmt::Display for Violation {
             Self::PortTwice { published, services } => {
                 write!(f, "port {published} was handed out to {services:?}")
             }
+            Self::AddressTwice { address, owners } => {
+                write!(f, "address {address} was handed out wrongly, to {owners:?}")
+            }
             Self::ForgottenAlive(task) => write!(f, "task {task} was forgotten though it may still run"),
             Self::Index(what) => f.write_str(what),
         }
@@ -110,6 +122,7 @@ pub fn check(state: &State) -> Vec<Violation> {
     slots::tasks_make_sense(state, &mut found);
     slots::no_slot_runs_twice(state, &mut found);
     ports::are_handed_out_once(state, &mut found);
+    addresses::are_handed_out_once(state, &mut found);
     found
 }
 

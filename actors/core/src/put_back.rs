@@ -166,6 +166,8 @@ bugs! {
     RoutesNotTold = "routes-not-told",
     /// A port that a service has is given to another (Swarm's addresses after an election).
     PortGivenTwice = "port-given-twice",
+    /// An address is handed out that somebody has (Swarm after an election).
+    AddressGivenTwice = "address-given-twice",
     // Life of the node.
     /// A node that stops leaves tasks of its own behind.
     TasksLeftAtStop = "tasks-left-at-stop",

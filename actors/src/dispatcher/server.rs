@@ -615,7 +615,7 @@ impl Handler<Committed> for DispatcherActor {
                             }
                         }
                         ObjectId::Cluster => settings = true,
-                        ObjectId::Service(_) => {}
+                        ObjectId::Service(_) | ObjectId::Network(_) => {}
                     }
                 }
             }

@@ -84,6 +84,7 @@ fn object_name(object: ObjectId) -> String {
         ObjectId::Node(id) => format!("node {id}"),
         ObjectId::Service(id) => format!("service {id}"),
         ObjectId::Task(id) => format!("task {id}"),
+        ObjectId::Network(id) => format!("network {id}"),
     }
 }
 
@@ -99,7 +100,14 @@ impl From<ApplyError> for HttpError {
             ApplyError::StaleTerm { .. } => {
                 Self::unavailable(format!("the leader changed meanwhile, try again: {error}"))
             }
-            ApplyError::PortTaken { .. } | ApplyError::NoPortLeft => {
+            ApplyError::NoSuchNetwork(_) => Self::not_found(error.to_string()),
+            ApplyError::NetworkNameTaken(_) => Self::conflict(error.to_string()),
+            ApplyError::NetworkInUse { .. } => Self::new(StatusCode::FORBIDDEN, error.to_string()),
+            ApplyError::PortTaken { .. }
+            | ApplyError::NoPortLeft
+            | ApplyError::SubnetTaken { .. }
+            | ApplyError::NoSubnetLeft
+            | ApplyError::NoAddressLeft(_) => {
                 Self::invalid(format!("rpc error: code = InvalidArgument desc = {error}"))
             }
             ApplyError::NodeRemoved(_) => Self::conflict(error.to_string()),

@@ -26,8 +26,15 @@ pub fn body(data: &[u8]) {
 fn service(bytes: &[u8]) {
     let Ok(spec) = decode(bytes, "Spec").and_then(service_spec) else { return };
     let id = ServiceId::from_u128(1);
-    let service =
-        Service { meta: Meta::default(), id, spec, previous_spec: None, task_spec_version: 0, update: None };
+    let service = Service {
+        meta: Meta::default(),
+        id,
+        spec,
+        previous_spec: None,
+        task_spec_version: 0,
+        update: None,
+        networks: Vec::new(),
+    };
     let json = service_json(&service, None);
     let shown = serde_json::to_value(&json).expect("a service is JSON");
     let again = serde_json::to_vec(&shown["Spec"]).expect("a specification is JSON");

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shoal_core::mesh::{Backend, Options, Route, Routes};
+use shoal_core::mesh::{Backend, Options, Route, RouteNetwork, Routes};
 use shoal_core::model::*;
 use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
 use shoal_wire::codec;
@@ -90,6 +90,7 @@ fn task_spec() -> TaskSpec {
             platforms: vec![Platform { os: "linux".into(), architecture: "amd64".into() }],
         },
         log_driver: Some(LogDriver { name: "json-file".into(), options: labels() }),
+        networks: vec![NetworkAttachment { network: NetworkId::from_u128(9), aliases: vec!["www".into()] }],
         force_update: 7,
     }
 }
@@ -115,6 +116,11 @@ fn task() -> Task {
         spec: Arc::new(task_spec()),
         spec_version: 9,
         ports: vec![port()],
+        networks: vec![TaskNetwork {
+            network: Arc::new(network().info()),
+            aliases: vec!["www".into()],
+            addresses: vec!["10.128.0.3".parse().unwrap()],
+        }],
         desired: TaskState::Running,
         start_after: Some(Timestamp(77)),
         status: TaskStatus {
@@ -153,6 +159,10 @@ fn service() -> Service {
             completed_at: Some(Timestamp(2)),
             message: "m".into(),
         }),
+        networks: vec![ServiceNetwork {
+            network: NetworkId::from_u128(9),
+            addresses: vec!["10.128.0.2".parse().unwrap()],
+        }],
     }
 }
 
@@ -231,13 +241,47 @@ fn state() -> State {
     state
 }
 
+fn backend(task: u128) -> Backend {
+    Backend {
+        task: TaskId::from_u128(task),
+        node: node(2),
+        addr: "10.0.0.2:2377".into(),
+        slot: Slot::Replica(1),
+        addresses: vec![(NetworkId::from_u128(9), vec!["10.128.0.3".parse().unwrap()])],
+    }
+}
+
+fn network() -> Network {
+    let pool = |subnet: &str| Pool::new(subnet.parse().unwrap(), None).unwrap();
+    Network {
+        meta: Meta { spec_version: 3, revision: 4, ..Meta::default() },
+        id: NetworkId::from_u128(9),
+        spec: NetworkSpec {
+            name: "back".into(),
+            labels: labels(),
+            options: BTreeMap::from([("encrypted".into(), String::new())]),
+            internal: true,
+            attachable: true,
+            ipv6: true,
+            pools: vec![pool("10.128.0.0/20"), pool("fd00::/64")],
+        },
+        cursors: vec![4, 1],
+    }
+}
+
 fn route() -> Route {
     Route {
         service: ServiceId::from_u128(6),
         name: "web".into(),
         ports: vec![PortConfig { mode: PortMode::Ingress, ..port() }],
         options: Options { drain: Duration::from_secs(45), proxy_header: true },
-        backends: vec![Backend { task: TaskId::from_u128(5), node: node(2), addr: "10.0.0.2:2377".into() }],
+        backends: vec![backend(5)],
+        networks: vec![RouteNetwork {
+            network: Arc::new(network().info()),
+            aliases: vec!["www".into()],
+            addresses: vec!["10.128.0.2".parse().unwrap()],
+        }],
+        others: vec![backend(6)],
     }
 }
 
@@ -298,6 +342,19 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("renew request", bytes(&RenewRequest { csr_der: vec![1, 2] })),
         ("propose request", bytes(&ProposeRequest { id: 11, command: command() })),
         ("propose expectation of a role", bytes(&ProposeRequest { id: 14, command: of_role })),
+        (
+            "propose networks",
+            bytes(&ProposeRequest {
+                id: 13,
+                command: Command {
+                    writes: vec![
+                        Write::NetworkCreate(Box::new(network())),
+                        Write::NetworkRemove(NetworkId::from_u128(9)),
+                    ],
+                    ..Command::default()
+                },
+            }),
+        ),
         ("propose removals", bytes(&ProposeRequest { id: 12, command: removes })),
         ("propose expectations", bytes(&ProposeRequest { id: 13, command: tied })),
         ("propose response", bytes(&ProposeResponse::Refused(ApplyError::NameTaken("web".into())))),

@@ -29,6 +29,7 @@ fn task(number: u128, container: ContainerSpec) -> Task {
         spec: Arc::new(TaskSpec { container, ..TaskSpec::default() }),
         spec_version: 1,
         ports: Vec::new(),
+        networks: Vec::new(),
         desired: TaskState::Running,
         start_after: None,
         status: TaskStatus::default(),

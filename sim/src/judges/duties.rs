@@ -89,6 +89,7 @@ mod tests {
             spec: Default::default(),
             spec_version: 0,
             ports: Vec::new(),
+            networks: Vec::new(),
             desired: TaskState::Running,
             start_after: None,
             status: TaskStatus { state: TaskState::Running, ..TaskStatus::default() },

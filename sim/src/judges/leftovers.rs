@@ -70,6 +70,7 @@ mod tests {
             previous_spec: None,
             task_spec_version: 0,
             update: None,
+            networks: Vec::new(),
         };
         let task = |number| {
             Write::TaskCreate(Arc::new(Task {
@@ -82,6 +83,7 @@ mod tests {
                 spec: Arc::default(),
                 spec_version: 0,
                 ports: Vec::new(),
+                networks: Vec::new(),
                 desired: TaskState::Shutdown,
                 start_after: None,
                 status: TaskStatus { state: TaskState::Failed, ..TaskStatus::default() },

@@ -133,6 +133,7 @@ mod tests {
             spec: Arc::clone(&service.spec.task),
             spec_version: service.meta.spec_version,
             ports: Vec::new(),
+            networks: Vec::new(),
             desired: TaskState::Running,
             start_after,
             status: TaskStatus { state: TaskState::Failed, ..TaskStatus::default() },
@@ -160,6 +161,7 @@ mod tests {
             previous_spec: None,
             task_spec_version: 0,
             update: None,
+            networks: Vec::new(),
         };
         let node = Node { id: NodeId::from_u128(1), ..Node::default() };
         apply(&mut state, vec![Write::NodeCreate(Box::new(node)), Write::ServiceCreate(Box::new(service))]);

@@ -114,6 +114,7 @@ mod tests {
             spec: Default::default(),
             spec_version: 0,
             ports: Vec::new(),
+            networks: Vec::new(),
             desired: TaskState::Shutdown,
             start_after: None,
             status: TaskStatus { state, ..TaskStatus::default() },

@@ -43,6 +43,7 @@ fn state(spec: TaskSpec, replicas: u64) -> State {
         previous_spec: None,
         task_spec_version: 0,
         update: None,
+        networks: Vec::new(),
     };
     with(&state, Write::ServiceCreate(Box::new(service)))
 }
@@ -59,6 +60,7 @@ fn task(state: &State, number: u128, slot: u64) -> Task {
         spec: Arc::clone(&service.spec.task),
         spec_version: service.meta.spec_version,
         ports: Vec::new(),
+        networks: Vec::new(),
         desired: TaskState::Running,
         start_after: None,
         status: TaskStatus { state: TaskState::Pending, ..TaskStatus::default() },

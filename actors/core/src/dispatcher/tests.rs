@@ -36,6 +36,7 @@ fn task(number: u128) -> Arc<Task> {
         spec: Arc::new(TaskSpec::default()),
         spec_version: 1,
         ports: Vec::new(),
+        networks: Vec::new(),
         desired: TaskState::Running,
         start_after: None,
         status: TaskStatus { state: TaskState::Pending, ..TaskStatus::default() },

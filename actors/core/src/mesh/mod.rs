@@ -7,4 +7,4 @@ mod tests;
 
 pub use choose::{Load, choose};
 pub(crate) use routes::seconds;
-pub use routes::{Backend, Options, OptionsError, Route, RouteChange, RouteTable, Routes};
+pub use routes::{Backend, Options, OptionsError, Route, RouteChange, RouteNetwork, RouteTable, Routes};

@@ -1,13 +1,15 @@
 //! Routes: what every node has to know of a service to take its traffic, made from the state alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Node, NodeId, NodeState, PortConfig, PortMode, Service, ServiceId, Task, TaskId, TaskState,
+    NetworkId, NetworkInfo, Node, NodeId, NodeState, PortConfig, PortMode, Service, ServiceId,
+    ServiceNetwork, Slot, Task, TaskId, TaskState,
 };
 use crate::put_back::{Bug, is_put_back};
 use crate::store::{EventKind, ObjectId, State};
@@ -30,6 +32,21 @@ pub struct Backend {
     pub node: NodeId,
     /// The node's address for other nodes, `ip:port`.
     pub addr: String,
+    /// The place that it fills.
+    pub slot: Slot,
+    /// Its addresses in its networks.
+    pub addresses: Vec<(NetworkId, Vec<IpAddr>)>,
+}
+
+/// A service's place in a network, as every node knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteNetwork {
+    /// The network.
+    pub network: Arc<NetworkInfo>,
+    /// Further names of the service there.
+    pub aliases: Vec<String>,
+    /// Its virtual addresses there; none where it is found by its tasks' addresses.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// How a service's traffic is treated, as its labels say.
@@ -96,7 +113,7 @@ pub(crate) fn seconds(text: &str) -> Option<Duration> {
     text.strip_suffix('s').unwrap_or(text).parse().ok().map(Duration::from_secs)
 }
 
-/// What every node knows of a service with ports on the mesh.
+/// What every node knows of a service with ports on the mesh or a place in a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// The service.
@@ -109,6 +126,10 @@ pub struct Route {
     pub options: Options,
     /// Tasks that take its traffic now, by id.
     pub backends: Vec<Backend>,
+    /// Its networks.
+    pub networks: Vec<RouteNetwork>,
+    /// Tasks that have addresses and take no traffic of it: they start, or come to their end.
+    pub others: Vec<Backend>,
 }
 
 /// Whether the task may be given traffic: it runs, is healthy where that is checked, shall go on, and its node is there.
@@ -119,27 +140,60 @@ fn takes_traffic(task: &Task, node: &Node) -> bool {
 }
 
 impl Route {
-    /// The route of a service; none if it has no port on the mesh.
+    /// The route of a service; none if it has neither a port on the mesh nor a network.
     #[must_use]
     pub fn of(state: &State, service: &Service) -> Option<Self> {
         let on_mesh = service.spec.endpoint.ports_in(PortMode::Ingress);
         let ports: Vec<PortConfig> = on_mesh.filter(|port| port.published_port != 0).cloned().collect();
-        if ports.is_empty() {
+        let networks = networks(state, service);
+        if ports.is_empty() && networks.is_empty() {
             return None;
         }
-        let backend = |task: &Arc<Task>| {
-            let node = state.node(task.node_id?)?;
-            let addr = node.description.as_ref().map(|d| d.addr.clone()).unwrap_or_default();
-            takes_traffic(task, node).then(|| Backend { task: task.id, node: node.id, addr })
-        };
+        let (mut backends, mut others) = (Vec::new(), Vec::new());
+        for task in state.tasks_of_service(service.id) {
+            let Some(node) = task.node_id.and_then(|id| state.node(id)) else { continue };
+            let backend = || Backend {
+                task: task.id,
+                node: node.id,
+                addr: node.description.as_ref().map(|d| d.addr.clone()).unwrap_or_default(),
+                slot: task.slot,
+                addresses: task.networks.iter().map(|n| (n.network.id, n.addresses.clone())).collect(),
+            };
+            if takes_traffic(task, node) {
+                backends.push(backend());
+            } else if !task.networks.is_empty() && task.occupies_node() {
+                others.push(backend());
+            }
+        }
+        backends.truncate(BACKENDS_MAX);
+        others.truncate(BACKENDS_MAX);
         Some(Self {
             service: service.id,
             name: service.spec.name.clone(),
             ports,
             options: Options::of(service),
-            backends: state.tasks_of_service(service.id).filter_map(backend).take(BACKENDS_MAX).collect(),
+            backends,
+            networks,
+            others,
         })
     }
+
+    /// Its tasks that have addresses, whether they take traffic or not.
+    pub fn tasks(&self) -> impl Iterator<Item = &Backend> {
+        self.backends.iter().chain(&self.others)
+    }
+}
+
+fn networks(state: &State, service: &Service) -> Vec<RouteNetwork> {
+    let place = |place: &ServiceNetwork| {
+        let wishes = service.spec.task.networks.iter().filter(|wish| wish.network == place.network);
+        Some(RouteNetwork {
+            network: Arc::new(state.network(place.network)?.info()),
+            aliases: wishes.flat_map(|wish| wish.aliases.iter().cloned()).collect(),
+            addresses: place.addresses.clone(),
+        })
+    };
+    service.networks.iter().filter_map(place).collect()
 }
 
 /// Routes for a node.
@@ -220,7 +274,7 @@ impl RouteTable {
         let mut messages = vec![Vec::new()];
         let mut room = BACKENDS_MAX;
         for route in self.routes.values() {
-            let size = route.backends.len() + route.ports.len();
+            let size = route.tasks().count() + route.ports.len() + route.networks.len();
             if size > room {
                 messages.push(Vec::new());
                 room = BACKENDS_MAX;
@@ -252,14 +306,14 @@ impl RouteTable {
                 touched.extend(service.filter(|id| self.routes.contains_key(id)));
             }
             ObjectId::Node(id) if kind == EventKind::Removed => {
-                let there = |route: &&Arc<Route>| route.backends.iter().any(|backend| backend.node == id);
+                let there = |route: &&Arc<Route>| route.tasks().any(|backend| backend.node == id);
                 touched.extend(self.routes.values().filter(there).map(|route| route.service));
             }
             ObjectId::Node(id) if !self.routes.is_empty() => {
                 let services = state.tasks_of_node(id).map(|task| task.service_id);
                 touched.extend(services.filter(|id| self.routes.contains_key(id)));
             }
-            ObjectId::Node(_) | ObjectId::Cluster => {}
+            ObjectId::Node(_) | ObjectId::Cluster | ObjectId::Network(_) => {}
         }
     }
 
@@ -272,11 +326,11 @@ impl RouteTable {
             if known == route.as_ref() {
                 continue;
             }
-            for backend in known.iter().flat_map(|route| &route.backends) {
+            for backend in known.iter().flat_map(|route| route.tasks()) {
                 self.services.remove(&backend.task);
             }
             if let Some(route) = route {
-                self.services.extend(route.backends.iter().map(|backend| (backend.task, *id)));
+                self.services.extend(route.tasks().map(|backend| (backend.task, *id)));
                 self.routes.insert(*id, Arc::clone(&route));
                 changed.push(route);
             } else {

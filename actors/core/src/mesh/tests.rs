@@ -13,7 +13,13 @@ fn ids(numbers: &[u128]) -> Vec<TaskId> {
 }
 
 fn backend(task: u128, node: u128) -> Backend {
-    Backend { task: TaskId::from_u128(task), node: NodeId::from_u128(node), addr: String::new() }
+    Backend {
+        task: TaskId::from_u128(task),
+        node: NodeId::from_u128(node),
+        addr: String::new(),
+        slot: Slot::Replica(task as u64),
+        addresses: Vec::new(),
+    }
 }
 
 fn service(id: u128, published: u16) -> Service {

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod ids;
+mod network;
 mod node;
 mod resources;
 mod service;
@@ -12,6 +13,7 @@ pub mod constraint;
 
 pub use cluster::{CaSpec, Cluster, ClusterSpec, DispatcherSpec, JoinTokens, RaftSpec, RootCa, Secret};
 pub use ids::{ClusterId, ConfigId, ID_LEN, NetworkId, NodeId, ParseIdError, SecretId, ServiceId, TaskId};
+pub use network::{Network, NetworkAttachment, NetworkInfo, NetworkSpec, Pool, ServiceNetwork, TaskNetwork};
 pub use node::{
     Availability, EngineInfo, ManagerStatus, Node, NodeDescription, NodeSpec, NodeState, NodeStatus,
     Platform, Role,

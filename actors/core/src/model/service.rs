@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::constraint::Constraint;
-use super::{Meta, Platform, ResourceRequirements, Secret, ServiceId, Timestamp};
+use super::{
+    Meta, NetworkAttachment, Platform, ResourceRequirements, Secret, ServiceId, ServiceNetwork, Timestamp,
+};
 
 /// How many tasks a service has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,6 +253,8 @@ pub struct TaskSpec {
     pub placement: Placement,
     /// Where its output goes.
     pub log_driver: Option<LogDriver>,
+    /// The networks that it is in.
+    pub networks: Vec<NetworkAttachment>,
     /// A counter that forces new tasks though nothing else changed.
     pub force_update: u64,
 }
@@ -440,4 +444,6 @@ pub struct Service {
     pub task_spec_version: u64,
     /// How far the last update is.
     pub update: Option<UpdateStatus>,
+    /// Its places in its networks. Set by `apply` alone.
+    pub networks: Vec<ServiceNetwork>,
 }

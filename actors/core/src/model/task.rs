@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Meta, NodeId, PortConfig, ServiceId, TaskId, TaskSpec, Timestamp};
+use super::{Meta, NodeId, PortConfig, ServiceId, TaskId, TaskNetwork, TaskSpec, Timestamp};
 
 /// Where a task stands. Only moves forward; the numbers are Swarm's and leave room between.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -145,6 +145,8 @@ pub struct Task {
     pub spec_version: u64,
     /// Ports that it takes on its node (mode host).
     pub ports: Vec<PortConfig>,
+    /// Its places in its networks, once it is placed. Set by `apply` alone.
+    pub networks: Vec<TaskNetwork>,
     /// What it shall become: Ready (hold before the start), Running, Shutdown or Remove.
     pub desired: TaskState,
     /// Held at Ready until then, by the restart policy's delay.

@@ -25,10 +25,11 @@ pub fn outdated(state: &State, service: &Service, task: &Task) -> bool {
 }
 
 fn runs_differently(a: &TaskSpec, b: &TaskSpec) -> bool {
-    let TaskSpec { container, resources, restart: _, placement: _, log_driver, force_update } = a;
+    let TaskSpec { container, resources, restart: _, placement: _, log_driver, networks, force_update } = a;
     !container.runs_as(&b.container)
         || *resources != b.resources
         || *log_driver != b.log_driver
+        || *networks != b.networks
         || *force_update != b.force_update
 }
 

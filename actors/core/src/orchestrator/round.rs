@@ -279,6 +279,7 @@ impl<'a> Round<'a> {
             spec: Arc::clone(&service.spec.task),
             spec_version: service.meta.spec_version,
             ports: host_ports(service),
+            networks: Vec::new(),
             desired: if held_back { TaskState::Ready } else { TaskState::Running },
             start_after,
             status: TaskStatus {

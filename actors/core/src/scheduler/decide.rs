@@ -1,5 +1,6 @@
 //! The decision: waiting tasks in, a plan out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::demand::{Demand, host_ports};
 use super::filter::Refusals;
 use super::node_info::Held;
 use super::queue::{Group, GroupKey};
-use crate::model::{PortConfig, TaskId, TaskState, TaskStatus, Timestamp};
+use crate::model::{NetworkId, PortConfig, TaskId, TaskSpec, TaskState, TaskStatus, Timestamp};
 use crate::plan::{Plan, Step};
 use crate::put_back::{Bug, is_put_back};
 use crate::store::{Expect, State, Write};
@@ -28,6 +29,8 @@ struct Outcome {
     waiting: Vec<Write>,
     reasons: Vec<String>,
     wake_at: Option<Timestamp>,
+    /// Addresses that were counted on, by network.
+    addresses: BTreeMap<NetworkId, usize>,
 }
 
 /// One group at work.
@@ -36,6 +39,8 @@ struct Round<'a> {
     group: &'a mut Group,
     ports: Vec<PortConfig>,
     now: Timestamp,
+    /// So many of its tasks find addresses, and what the others are told.
+    room: (usize, String),
 }
 
 impl Scheduler {
@@ -69,11 +74,16 @@ impl Scheduler {
         let ports = if group.ports.is_empty() { host_ports(service) } else { group.ports.clone() };
         let demand = Demand::new(key.0, key.1, &group.spec, &ports);
         let first = outcome.assigned.len();
-        let mut round = Round { demand, group: &mut group, ports, now };
+        let room = room(state, &group.spec, &outcome.addresses);
+        let mut round = Round { demand, group: &mut group, ports, now, room };
         if given {
             self.confirm(&mut round, outcome);
         } else {
             self.spread(&mut round, outcome);
+        }
+        let count = outcome.assigned.len() - first;
+        for wish in group.spec.networks.iter().filter(|_| count > 0) {
+            *outcome.addresses.entry(wish.network).or_default() += count;
         }
         let placed = outcome.assigned[first..].iter().map(|(id, _, _)| *id);
         self.queue.put_back(key.clone(), group, placed);
@@ -95,7 +105,11 @@ impl Scheduler {
                 let whys: Vec<&str> = refusals.iter().map(|refusal| refusal.why.as_str()).collect();
                 let why = format!("{}: {} {}", Refusals::one(first.filter), node.name(), whys.join(", "));
                 round.wait(&[id], &why, outcome);
+            } else if round.room.0 == 0 {
+                let why = round.room.1.clone();
+                round.wait(&[id], &why, outcome);
             } else {
+                round.room.0 -= 1;
                 self.table.place_on(&round.demand, slot);
                 self.assign(round, id, slot, CONFIRMED, outcome);
             }
@@ -106,6 +120,12 @@ impl Scheduler {
     fn spread(&mut self, round: &mut Round<'_>, outcome: &mut Outcome) {
         let free: Vec<TaskId> =
             round.group.tasks.iter().filter(|(_, w)| w.node.is_none()).map(|(id, _)| *id).collect();
+        if free.is_empty() {
+            return;
+        }
+        let (free, homeless) = free.split_at(free.len().min(round.room.0));
+        let why = round.room.1.clone();
+        round.wait(homeless, &why, outcome);
         if free.is_empty() {
             return;
         }
@@ -178,6 +198,16 @@ impl Scheduler {
         }
         plan
     }
+}
+
+/// How many tasks of this specification find addresses in all of their networks, beside those counted on, and what the
+/// others wait for.
+fn room(state: &State, spec: &TaskSpec, counted: &BTreeMap<NetworkId, usize>) -> (usize, String) {
+    let rooms = spec.networks.iter().map(|wish| {
+        let (room, why) = state.room_in(wish.network);
+        (room.saturating_sub(counted.get(&wish.network).copied().unwrap_or_default()), why)
+    });
+    rooms.min().unwrap_or((usize::MAX, String::new()))
 }
 
 impl Round<'_> {

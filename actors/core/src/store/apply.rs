@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::addresses::{addresses_of, holds};
 use super::{Command, Event, EventKind, Expect, ObjectId, State, Write};
 use crate::model::{
-    Meta, Node, NodeId, NodeState, PortMode, Protocol, Service, ServiceId, ServiceSpec, Task, TaskId,
-    TaskState, TaskStatus, Timestamp,
+    Meta, Network, NetworkId, Node, NodeId, NodeState, PortMode, Protocol, Service, ServiceId, ServiceSpec,
+    Task, TaskId, TaskState, TaskStatus, Timestamp,
 };
 use crate::put_back::{Bug, is_put_back};
 
@@ -46,6 +47,34 @@ pub enum ApplyError {
         protocol: Protocol,
         /// The service that has it, in words.
         owner: String,
+    },
+    /// Another network has the name.
+    #[error("network with name {0} already exists")]
+    NetworkNameTaken(String),
+    /// Others have addresses of the range.
+    #[error("subnet {subnet} overlaps with {owner}: choose another, or leave it open")]
+    SubnetTaken {
+        /// The range.
+        subnet: String,
+        /// Who has it, in words.
+        owner: String,
+    },
+    /// No range is left to choose from.
+    #[error("no range of the address pool is free: name a subnet")]
+    NoSubnetLeft,
+    /// A network is full.
+    #[error("no address of network '{0}' is free: remove services or tasks from it, or use another network")]
+    NoAddressLeft(String),
+    /// A service asks for a network that is not there.
+    #[error("network {0} not found")]
+    NoSuchNetwork(NetworkId),
+    /// A network has users.
+    #[error("network '{network}' is in use by {user}")]
+    NetworkInUse {
+        /// Its name.
+        network: String,
+        /// Who uses it, in words.
+        user: String,
     },
     /// No port is left to choose from.
     #[error("no port from 30000 to 32767 is free: name a published port")]
@@ -207,13 +236,13 @@ impl Applying<'_> {
                 let service =
                     self.state.services.remove(&id).ok_or(ApplyError::NotFound(ObjectId::Service(id)))?;
                 self.state.services_by_name.remove(&service.spec.name);
+                self.state.give_back_virtual(&service);
                 self.event(ObjectId::Service(id), EventKind::Removed);
                 Ok(())
             }
             Write::TaskCreate(task) => self.task_create(task),
             Write::TaskAssign { id, node, ports, message, at } => {
-                self.task_assign(id, node, ports, message, at);
-                Ok(())
+                self.task_assign(id, node, ports, message, at)
             }
             Write::TaskDesired(id, desired) => {
                 self.task_desired(id, desired);
@@ -230,6 +259,8 @@ impl Applying<'_> {
                 }
                 Ok(())
             }
+            Write::NetworkCreate(network) => self.network_create(*network),
+            Write::NetworkRemove(id) => self.network_remove(id),
         }
     }
 
@@ -275,6 +306,7 @@ impl Applying<'_> {
             return Err(ApplyError::NameTaken(name));
         }
         self.state.hand_out_ports(id, &mut service.spec)?;
+        service.networks = self.state.hand_out_virtual(&[], &service.spec)?;
         service.meta = self.fresh();
         service.task_spec_version = self.index;
         self.state.services_by_name.insert(name, id);
@@ -286,6 +318,7 @@ impl Applying<'_> {
     fn service_spec(&mut self, id: ServiceId, mut spec: ServiceSpec) -> Result<(), ApplyError> {
         let mut service = self.service(id)?;
         self.state.hand_out_ports(id, &mut spec)?;
+        let networks = self.state.hand_out_virtual(&service.networks, &spec)?;
         if service.spec.name != spec.name {
             if self.state.services_by_name.contains_key(&spec.name) {
                 return Err(ApplyError::NameTaken(spec.name));
@@ -300,10 +333,37 @@ impl Applying<'_> {
         if *object.spec.task != *spec.task || host_ports(&object.spec) != host_ports(&spec) {
             object.task_spec_version = self.index;
         }
+        object.networks = networks;
         object.previous_spec = Some(std::mem::replace(&mut object.spec, spec));
         self.touch(&mut object.meta, true);
         self.state.services.insert(id, service);
         self.event(ObjectId::Service(id), EventKind::SpecChanged);
+        Ok(())
+    }
+
+    fn network_create(&mut self, mut network: Network) -> Result<(), ApplyError> {
+        let id = network.id;
+        if self.state.networks.contains_key(&id) {
+            return Err(ApplyError::Exists(ObjectId::Network(id)));
+        }
+        if self.state.network_named(&network.spec.name).is_some() {
+            return Err(ApplyError::NetworkNameTaken(network.spec.name));
+        }
+        self.state.hand_out_pools(id, &mut network.spec)?;
+        network.meta = self.fresh();
+        self.state.networks.insert(id, Arc::new(network));
+        self.event(ObjectId::Network(id), EventKind::Created);
+        Ok(())
+    }
+
+    fn network_remove(&mut self, id: NetworkId) -> Result<(), ApplyError> {
+        let object = ObjectId::Network(id);
+        let network = self.state.networks.get(&id).ok_or(ApplyError::NotFound(object))?;
+        if let Some(user) = self.state.user_of(id) {
+            return Err(ApplyError::NetworkInUse { network: network.spec.name.clone(), user });
+        }
+        self.state.networks.remove(&id);
+        self.event(object, EventKind::Removed);
         Ok(())
     }
 
@@ -341,20 +401,23 @@ impl Applying<'_> {
         ports: Vec<crate::model::PortConfig>,
         message: String,
         at: Timestamp,
-    ) {
-        let Some(mut task) = self.state.tasks.get(&id).cloned() else { return };
+    ) -> Result<(), ApplyError> {
+        let Some(mut task) = self.state.tasks.get(&id).cloned() else { return Ok(()) };
         let waits = task.status.state <= TaskState::Pending && task.is_live();
         let placeable = task.node_id.is_none() || task.node_id == Some(node);
         if !(waits && placeable && self.state.nodes.contains_key(&node)) {
-            return;
+            return Ok(());
         }
+        let networks = self.state.hand_out_to_task(&task)?;
         self.state.unindex_task(&task);
         let object = Arc::make_mut(&mut task);
+        object.networks = networks;
         object.node_id = Some(node);
         object.ports = ports;
         object.status = TaskStatus { state: TaskState::Assigned, at, message, ..TaskStatus::default() };
         self.state.index_task(&task);
         self.put_task(task, EventKind::SpecChanged);
+        Ok(())
     }
 
     fn task_desired(&mut self, id: TaskId, desired: TaskState) {
@@ -375,9 +438,15 @@ impl Applying<'_> {
         if back || ended || *current == status {
             return;
         }
+        let held = holds(&task);
         let object = Arc::make_mut(&mut task);
         let container = status.container.clone().or_else(|| object.status.container.take());
         object.status = TaskStatus { container, ..status };
+        if held && !holds(&task) {
+            for address in addresses_of(&task) {
+                self.state.addresses.remove(&address);
+            }
+        }
         self.put_task(task, EventKind::StatusChanged);
     }
 }

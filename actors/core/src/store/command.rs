@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Cluster, ManagerStatus, Node, NodeDescription, NodeId, NodeSpec, NodeStatus, PortConfig, Role, Service,
-    ServiceId, ServiceSpec, Task, TaskId, TaskState, TaskStatus, Timestamp, UpdateStatus,
+    Cluster, ManagerStatus, Network, NetworkId, Node, NodeDescription, NodeId, NodeSpec, NodeStatus,
+    PortConfig, Role, Service, ServiceId, ServiceSpec, Task, TaskId, TaskState, TaskStatus, Timestamp,
+    UpdateStatus,
 };
 
 /// Names any object of the state.
@@ -20,6 +21,8 @@ pub enum ObjectId {
     Service(ServiceId),
     /// A task.
     Task(TaskId),
+    /// A network.
+    Network(NetworkId),
 }
 
 /// What a command relies on. If one does not hold, nothing of the command is applied.
@@ -88,6 +91,10 @@ pub enum Write {
     TaskStatus(TaskId, TaskStatus),
     /// Forget a task.
     TaskRemove(TaskId),
+    /// Create a network. Refused if the name or the addresses are taken.
+    NetworkCreate(Box<Network>),
+    /// The network goes. Refused while somebody is in it.
+    NetworkRemove(NetworkId),
 }
 
 /// A transaction.

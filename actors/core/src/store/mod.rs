@@ -1,5 +1,6 @@
 //! The replicated state: what it holds, how a command changes it, what can be asked of it.
 
+mod addresses;
 mod apply;
 mod command;
 mod ports;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{ObjectId, State};
-use crate::model::{Cluster, Meta, Node, NodeId, Service, ServiceId, Task, TaskId, Timestamp};
+use crate::model::{
+    Cluster, Meta, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId, Timestamp,
+};
 
 impl State {
     /// Raft index of the newest applied command.
@@ -83,6 +85,23 @@ impl State {
         self.tasks_by_service.keys().copied()
     }
 
+    /// A network.
+    #[must_use]
+    pub fn network(&self, id: NetworkId) -> Option<&Arc<Network>> {
+        self.networks.get(&id)
+    }
+
+    /// A network by its name.
+    #[must_use]
+    pub fn network_named(&self, name: &str) -> Option<&Arc<Network>> {
+        self.networks().find(|network| network.spec.name == name)
+    }
+
+    /// All networks, by id.
+    pub fn networks(&self) -> impl ExactSizeIterator<Item = &Arc<Network>> {
+        self.networks.values()
+    }
+
     /// Versions and times of an object.
     #[must_use]
     pub fn meta(&self, object: ObjectId) -> Option<Meta> {
@@ -91,6 +110,7 @@ impl State {
             ObjectId::Node(id) => self.nodes.get(&id).map(|n| n.meta),
             ObjectId::Service(id) => self.services.get(&id).map(|s| s.meta),
             ObjectId::Task(id) => self.tasks.get(&id).map(|t| t.meta),
+            ObjectId::Network(id) => self.networks.get(&id).map(|n| n.meta),
         }
     }
 

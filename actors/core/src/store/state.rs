@@ -1,12 +1,14 @@
 //! The state: persistent maps, so that a clone is a consistent snapshot for next to nothing.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
 use super::ObjectId;
-use crate::model::{Cluster, Node, NodeId, Service, ServiceId, Task, TaskId, Timestamp};
+use super::addresses::{addresses_of, holds};
+use crate::model::{Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId, Timestamp};
 use crate::put_back::{Bug, is_put_back};
 
 /// The replicated state of a cluster.
@@ -18,10 +20,12 @@ pub struct State {
     pub(super) removed_nodes: OrdMap<NodeId, Timestamp>,
     pub(super) services: OrdMap<ServiceId, Arc<Service>>,
     pub(super) tasks: OrdMap<TaskId, Arc<Task>>,
+    pub(super) networks: OrdMap<NetworkId, Arc<Network>>,
     // Indexes: derived, rebuilt on load.
     pub(super) services_by_name: OrdMap<String, ServiceId>,
     pub(super) tasks_by_service: OrdMap<ServiceId, OrdSet<TaskId>>,
     pub(super) tasks_by_node: OrdMap<NodeId, OrdSet<TaskId>>,
+    pub(super) addresses: OrdSet<IpAddr>,
 }
 
 /// What happened to an object.
@@ -59,6 +63,7 @@ struct Image {
     removed_nodes: Vec<(NodeId, Timestamp)>,
     services: Vec<Arc<Service>>,
     tasks: Vec<Arc<Task>>,
+    networks: Vec<Arc<Network>>,
 }
 
 /// Whether a snapshot holds the task.
@@ -75,6 +80,7 @@ impl Serialize for State {
             removed_nodes: self.removed_nodes.iter().map(|(id, at)| (*id, *at)).collect(),
             services: self.services.values().cloned().collect(),
             tasks: self.tasks.values().filter(is_kept).cloned().collect(),
+            networks: self.networks.values().cloned().collect(),
         }
         .serialize(serializer)
     }
@@ -87,6 +93,7 @@ impl<'de> Deserialize<'de> for State {
             applied: image.applied,
             cluster: image.cluster,
             removed_nodes: image.removed_nodes.into_iter().collect(),
+            networks: image.networks.into_iter().map(|network| (network.id, network)).collect(),
             ..Self::default()
         };
         // Task specifications are shared again: a snapshot holds a copy for each task.
@@ -97,7 +104,9 @@ impl<'de> Deserialize<'de> for State {
         for service in image.services {
             specs.push((service.id, Arc::clone(&service.spec.task)));
             state.services_by_name.insert(service.spec.name.clone(), service.id);
-            state.services.insert(service.id, service);
+            let id = service.id;
+            state.services.insert(id, service);
+            state.index_addresses(id);
         }
         specs.sort_by_key(|(id, _)| *id);
         for mut task in image.tasks {
@@ -119,9 +128,17 @@ impl State {
         if let Some(node) = task.node_id {
             self.tasks_by_node.entry(node).or_default().insert(task.id);
         }
+        if holds(task) {
+            self.addresses.extend(addresses_of(task));
+        }
     }
 
     pub(super) fn unindex_task(&mut self, task: &Task) {
+        if holds(task) {
+            for address in addresses_of(task) {
+                self.addresses.remove(&address);
+            }
+        }
         if let Some(set) = self.tasks_by_service.get_mut(&task.service_id) {
             set.remove(&task.id);
             if set.is_empty() {

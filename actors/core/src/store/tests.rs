@@ -21,6 +21,7 @@ pub(crate) fn service(id: u128, name: &str) -> Service {
         previous_spec: None,
         task_spec_version: 0,
         update: None,
+        networks: Vec::new(),
     }
 }
 
@@ -35,6 +36,7 @@ pub(crate) fn task(id: u128, service: u128) -> Arc<Task> {
         spec: Arc::default(),
         spec_version: 1,
         ports: vec![],
+        networks: Vec::new(),
         desired: TaskState::Running,
         start_after: None,
         status: TaskStatus::default(),

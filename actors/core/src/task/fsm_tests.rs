@@ -19,6 +19,7 @@ pub(crate) fn task() -> Task {
         spec: Arc::new(TaskSpec::default()),
         spec_version: 1,
         ports: Vec::new(),
+        networks: Vec::new(),
         desired: TaskState::Running,
         start_after: None,
         status: TaskStatus { state: TaskState::Assigned, ..TaskStatus::default() },

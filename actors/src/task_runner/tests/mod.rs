@@ -24,6 +24,7 @@ pub(super) fn task(number: u128) -> Task {
         spec: Arc::new(TaskSpec::default()),
         spec_version: 1,
         ports: Vec::new(),
+        networks: Vec::new(),
         desired: TaskState::Running,
         start_after: None,
         status: TaskStatus { state: TaskState::Assigned, ..TaskStatus::default() },

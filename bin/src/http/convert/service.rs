@@ -105,6 +105,7 @@ fn task_spec(path: &str, json: types::TaskSpec) -> Result<TaskSpec, HttpError> {
         restart: restart(&at("RestartPolicy"), json.restart_policy)?,
         placement: placement(&at("Placement"), json.placement.unwrap_or_default())?,
         log_driver: log_driver(&at("LogDriver"), json.log_driver.unwrap_or_default())?,
+        networks: Vec::new(),
         force_update: count(&at("ForceUpdate"), json.force_update)?,
     })
 }

@@ -169,7 +169,7 @@ impl Merge {
                 let (old, new) = (self.before.node(id), after.node(id));
                 ("node", id.to_string(), node_attributes(old.map(AsRef::as_ref), new.map(AsRef::as_ref)))
             }
-            ObjectId::Cluster | ObjectId::Task(_) => return None,
+            ObjectId::Cluster | ObjectId::Task(_) | ObjectId::Network(_) => return None,
         };
         match attributes.get("name").filter(|_| event.kind != EventKind::Removed) {
             Some(name) => {

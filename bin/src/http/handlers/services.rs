@@ -110,8 +110,15 @@ pub(in crate::http) async fn create(
         spec.name = invent_name(context, &context.api.state()?)?;
     }
     let id = context.draw(|rng| ServiceId::random(rng));
-    let service =
-        Service { meta: Meta::default(), id, spec, previous_spec: None, task_spec_version: 0, update: None };
+    let service = Service {
+        meta: Meta::default(),
+        id,
+        spec,
+        previous_spec: None,
+        task_spec_version: 0,
+        update: None,
+        networks: Vec::new(),
+    };
     context
         .propose(vec![Expect::Absent(ObjectId::Service(id))], vec![Write::ServiceCreate(Box::new(service))])
         .await?;

@@ -134,6 +134,7 @@ prop_compose! {
                 platforms: vec![Platform { os: "linux".into(), architecture: "amd64".into() }],
             },
             log_driver: driver.map(|options| LogDriver { name: "json-file".into(), options }),
+            networks: Vec::new(),
             force_update: force,
         }
     }
@@ -170,6 +171,7 @@ fn service(spec: ServiceSpec) -> Service {
         previous_spec: None,
         task_spec_version: 5,
         update: None,
+        networks: Vec::new(),
     }
 }
 

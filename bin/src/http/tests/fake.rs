@@ -199,6 +199,7 @@ fn reconcile(inner: &mut Inner, service: &Service) -> Vec<Write> {
             spec: Arc::clone(&service.spec.task),
             spec_version: service.meta.spec_version,
             ports: service.spec.endpoint.ports.clone(),
+            networks: Vec::new(),
             desired: TaskState::Running,
             start_after: None,
             status: TaskStatus {

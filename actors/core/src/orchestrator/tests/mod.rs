@@ -276,6 +276,7 @@ impl World {
             previous_spec: None,
             task_spec_version: 0,
             update: None,
+            networks: Vec::new(),
         };
         self.write(Write::ServiceCreate(Box::new(service)));
     }

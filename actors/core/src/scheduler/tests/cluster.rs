@@ -62,6 +62,7 @@ pub(super) fn service(number: u128, spec: TaskSpec, host_port: Option<u16>) -> S
         previous_spec: None,
         task_spec_version: 0,
         update: None,
+        networks: Vec::new(),
     }
 }
 
@@ -77,6 +78,7 @@ pub(super) fn task(number: u128, service: &Service) -> Task {
         spec: Arc::clone(&service.spec.task),
         spec_version: 1,
         ports: Vec::new(),
+        networks: Vec::new(),
         desired: TaskState::Running,
         start_after: None,
         status: TaskStatus::default(),

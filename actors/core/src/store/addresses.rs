@@ -1,0 +1,273 @@
+//! Addresses: ranges of networks, virtual addresses of services and addresses of tasks.
+//!
+//! They are chosen as the entry is applied and are part of the state from then on: an election derives nothing anew.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{ApplyError, State};
+use crate::model::{
+    EndpointMode, Network, NetworkId, NetworkSpec, NodeId, Pool, Service, ServiceId, ServiceNetwork,
+    ServiceSpec, Task, TaskNetwork, UpdateState,
+};
+use crate::put_back::{Bug, is_put_back};
+
+/// Ranges are cut from these addresses where the user names none.
+const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 128, 0, 0), 9);
+/// Their size: 4,093 addresses for tasks and services.
+const POOL_PREFIX: u8 = 20;
+/// Addresses of a range at least: the gateway, a service and a task.
+const ADDRESSES_MIN: u128 = 3;
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u32::from(v4).into(),
+        IpAddr::V6(v6) => v6.into(),
+    }
+}
+
+/// The address at this place of the subnet.
+fn at(subnet: IpNet, place: u128) -> IpAddr {
+    match subnet {
+        IpNet::V4(net) => {
+            let base = u32::from(net.network());
+            Ipv4Addr::from(base.wrapping_add(u32::try_from(place).unwrap_or(u32::MAX))).into()
+        }
+        IpNet::V6(net) => Ipv6Addr::from(u128::from(net.network()).wrapping_add(place)).into(),
+    }
+}
+
+/// Places of a subnet that can be handed out: neither its first nor its last.
+fn places(subnet: IpNet) -> std::ops::RangeInclusive<u128> {
+    let last = number(subnet.broadcast()) - number(subnet.network());
+    1..=last.saturating_sub(1)
+}
+
+fn overlap(a: IpNet, b: IpNet) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
+}
+
+impl Pool {
+    /// Of a subnet, with the gateway that the user wants or its first address.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn new(subnet: IpNet, gateway: Option<IpAddr>) -> Result<Self, String> {
+        let subnet = subnet.trunc();
+        let usable = places(subnet);
+        if usable.is_empty() || usable.end() - usable.start() + 1 < ADDRESSES_MIN {
+            return Err(format!("{subnet} has no room: three addresses at least are needed"));
+        }
+        let is_fit = !subnet.network().is_loopback()
+            && !subnet.network().is_multicast()
+            && !subnet.network().is_unspecified();
+        if !is_fit {
+            return Err(format!("{subnet} is no range for containers"));
+        }
+        let gateway = gateway.unwrap_or_else(|| at(subnet, 1));
+        let inside =
+            subnet.contains(&gateway) && usable.contains(&(number(gateway) - number(subnet.network())));
+        if !inside {
+            return Err(format!("gateway {gateway} is no usable address of {subnet}"));
+        }
+        Ok(Self { subnet, gateway })
+    }
+}
+
+impl State {
+    /// Who else has addresses of this range, in words.
+    fn in_the_way(&self, subnet: IpNet) -> Option<String> {
+        let network = self
+            .networks()
+            .find(|network| network.spec.pools.iter().any(|pool| overlap(pool.subnet, subnet)));
+        if let Some(network) = network {
+            return Some(format!("network '{}'", network.spec.name));
+        }
+        let node = self.nodes().find(|node| {
+            let description = node.description.as_ref();
+            let addr = description.and_then(|d| d.addr.parse::<std::net::SocketAddr>().ok());
+            addr.is_some_and(|addr| subnet.contains(&addr.ip()))
+        })?;
+        Some(format!("node {}", node.id))
+    }
+
+    /// Check the ranges that the user named and choose the others.
+    pub(super) fn hand_out_pools(&self, id: NetworkId, spec: &mut NetworkSpec) -> Result<(), ApplyError> {
+        for (place, pool) in spec.pools.iter().enumerate() {
+            if let Some(owner) = self.in_the_way(pool.subnet) {
+                return Err(ApplyError::SubnetTaken { subnet: pool.subnet.to_string(), owner });
+            }
+            if let Some(other) = spec.pools[..place].iter().find(|other| overlap(other.subnet, pool.subnet)) {
+                let owner = format!("{} of the same network", other.subnet);
+                return Err(ApplyError::SubnetTaken { subnet: pool.subnet.to_string(), owner });
+            }
+        }
+        let has =
+            |spec: &NetworkSpec, v4: bool| spec.pools.iter().any(|pool| pool.subnet.addr().is_ipv4() == v4);
+        if !has(spec, true) {
+            let free = POOL.subnets(POOL_PREFIX).ok().into_iter().flatten().map(IpNet::V4);
+            let subnet = free.into_iter().find(|subnet| self.in_the_way(*subnet).is_none());
+            let subnet = subnet.ok_or(ApplyError::NoSubnetLeft)?;
+            spec.pools.insert(0, Pool { subnet, gateway: at(subnet, 1) });
+        }
+        if spec.ipv6 && !has(spec, false) {
+            // Locally assigned addresses: 40 bits of the cluster's name, 16 of the network's.
+            let cluster = self.cluster().map_or(0, |cluster| cluster.id.as_u128());
+            let first = 0xfd << 120 | (cluster & ((1 << 40) - 1)) << 80;
+            let wish = id.as_u128() & 0xffff;
+            let subnet = (0..=0xffffu128).find_map(|step| {
+                let base = first | ((wish + step) & 0xffff) << 64;
+                let subnet = IpNet::V6(Ipv6Net::new(Ipv6Addr::from(base), 64).ok()?);
+                self.in_the_way(subnet).is_none().then_some(subnet)
+            });
+            let subnet = subnet.ok_or(ApplyError::NoSubnetLeft)?;
+            spec.pools.push(Pool { subnet, gateway: at(subnet, 1) });
+        }
+        Ok(())
+    }
+
+    /// How many tasks find an address in the network, and what to tell those that do not.
+    #[must_use]
+    pub fn room_in(&self, id: NetworkId) -> (usize, String) {
+        let Some(network) = self.network(id) else { return (0, format!("network {id} is gone")) };
+        let rooms = network.spec.pools.iter().map(|pool| {
+            let taken = self.addresses.range(pool.subnet.network()..=pool.subnet.broadcast()).count();
+            let all = usize::try_from(*places(pool.subnet).end()).unwrap_or(usize::MAX).saturating_sub(1);
+            (all.saturating_sub(taken), pool.subnet)
+        });
+        rooms.min().map_or((0, String::new()), |(room, subnet)| {
+            (room, format!("no free address in network '{}' ({subnet})", network.spec.name))
+        })
+    }
+
+    /// A free address of a range, and the place after it.
+    fn free(&self, network: &Network, range: usize) -> Option<(IpAddr, u128)> {
+        let pool = network.spec.pools.get(range)?;
+        let places = places(pool.subnet);
+        let (first, last) = (*places.start(), *places.end());
+        let cursor = network.cursors.get(range).copied().unwrap_or(first).clamp(first, last);
+        let is_free = |place: &u128| {
+            let address = at(pool.subnet, *place);
+            address != pool.gateway
+                && (!self.addresses.contains(&address) || is_put_back(Bug::AddressGivenTwice))
+        };
+        // A range that is full costs a look at each of its addresses that are taken, never at more.
+        let place = (cursor..=last).chain(first..cursor).find(is_free)?;
+        Some((at(pool.subnet, place), if place >= last { first } else { place + 1 }))
+    }
+
+    /// Take an address from each range of the network.
+    fn take(&mut self, id: NetworkId) -> Result<Vec<IpAddr>, ApplyError> {
+        let network = self.network(id).cloned().ok_or(ApplyError::NoSuchNetwork(id))?;
+        let mut taken = Vec::with_capacity(network.spec.pools.len());
+        let mut cursors = network.cursors.clone();
+        cursors.resize(network.spec.pools.len(), 0);
+        for (range, cursor) in cursors.iter_mut().enumerate() {
+            let full = || ApplyError::NoAddressLeft(network.spec.name.clone());
+            let (address, next) = self.free(&network, range).ok_or_else(full)?;
+            *cursor = next;
+            taken.push(address);
+        }
+        self.addresses.extend(taken.iter().copied());
+        if let Some(network) = self.networks.get_mut(&id) {
+            Arc::make_mut(network).cursors = cursors;
+        }
+        Ok(taken)
+    }
+
+    /// Give a service its virtual addresses: those that it has stay as they are.
+    pub(super) fn hand_out_virtual(
+        &mut self,
+        before: &[ServiceNetwork],
+        spec: &ServiceSpec,
+    ) -> Result<Vec<ServiceNetwork>, ApplyError> {
+        let mut networks: Vec<ServiceNetwork> = Vec::with_capacity(spec.task.networks.len());
+        for wish in &spec.task.networks {
+            let id = wish.network;
+            if self.network(id).is_none() {
+                return Err(ApplyError::NoSuchNetwork(id));
+            }
+            if networks.iter().any(|network| network.network == id) {
+                continue;
+            }
+            let had = before.iter().find(|had| had.network == id);
+            let addresses = match (spec.endpoint.mode, had) {
+                (EndpointMode::Dnsrr, _) => Vec::new(),
+                (EndpointMode::Vip, Some(had)) if !had.addresses.is_empty() => had.addresses.clone(),
+                (EndpointMode::Vip, _) => self.take(id)?,
+            };
+            networks.push(ServiceNetwork { network: id, addresses });
+        }
+        for gone in before.iter().flat_map(|had| &had.addresses) {
+            if !networks.iter().any(|network| network.addresses.contains(gone)) {
+                self.addresses.remove(gone);
+            }
+        }
+        Ok(networks)
+    }
+
+    /// A service is gone, and its addresses are free.
+    pub(super) fn give_back_virtual(&mut self, service: &Service) {
+        for address in service.networks.iter().flat_map(|network| &network.addresses) {
+            self.addresses.remove(address);
+        }
+    }
+
+    /// Give a task an address in each of its networks.
+    pub(super) fn hand_out_to_task(&mut self, task: &Task) -> Result<Vec<TaskNetwork>, ApplyError> {
+        let mut networks: Vec<TaskNetwork> = Vec::with_capacity(task.spec.networks.len());
+        for wish in &task.spec.networks {
+            let id = wish.network;
+            if networks.iter().any(|network| network.network.id == id) {
+                continue;
+            }
+            let info = Arc::new(self.network(id).ok_or(ApplyError::NoSuchNetwork(id))?.info());
+            let addresses = self.take(id)?;
+            networks.push(TaskNetwork { network: info, aliases: wish.aliases.clone(), addresses });
+        }
+        Ok(networks)
+    }
+
+    /// Who needs a network, in words.
+    pub(super) fn user_of(&self, id: NetworkId) -> Option<String> {
+        let wants = |spec: &ServiceSpec| spec.task.networks.iter().any(|wish| wish.network == id);
+        let service = self.services().find(|service| {
+            // An update that is under way may have to go back.
+            let goes = service.update.as_ref().is_some_and(|update| update.state == UpdateState::Updating);
+            wants(&service.spec) || goes && service.previous_spec.as_ref().is_some_and(wants)
+        });
+        if let Some(service) = service {
+            return Some(format!("service '{}'", service.spec.name));
+        }
+        let task =
+            self.tasks().find(|task| holds(task) && task.networks.iter().any(|n| n.network.id == id))?;
+        Some(format!("task {}", task.name()))
+    }
+
+    /// Tasks on this node that hold addresses.
+    pub fn attached_on(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks_of_node(node).filter(|task| holds(task))
+    }
+
+    /// Whether the service's addresses and those of its tasks are all in the index.
+    pub(super) fn index_addresses(&mut self, service: ServiceId) {
+        let Some(service) = self.services.get(&service).cloned() else { return };
+        self.addresses.extend(service.networks.iter().flat_map(|network| network.addresses.iter().copied()));
+    }
+}
+
+/// Whether a task's addresses are its own: until it is known to have ended.
+pub(super) fn holds(task: &Task) -> bool {
+    !task.networks.is_empty() && task.occupies_node()
+}
+
+/// A task's addresses.
+pub(super) fn addresses_of(task: &Task) -> impl Iterator<Item = IpAddr> + '_ {
+    task.networks.iter().flat_map(|network| network.addresses.iter().copied())
+}
+
+#[cfg(test)]
+#[path = "addresses_tests.rs"]
+mod tests;

@@ -1,0 +1,234 @@
+use proptest::prelude::*;
+
+use super::super::tests::{service, task};
+use super::super::{Command, Write};
+use super::*;
+use crate::check::check;
+use crate::model::{NetworkAttachment, Node, TaskId, TaskState, TaskStatus, Timestamp};
+
+fn network(id: u128, name: &str, subnets: &[&str]) -> Network {
+    let pools = subnets.iter().map(|subnet| Pool::new(subnet.parse().unwrap(), None).unwrap()).collect();
+    let spec = NetworkSpec { name: name.into(), pools, ..NetworkSpec::default() };
+    Network { id: NetworkId::from_u128(id), spec, ..Network::default() }
+}
+
+fn apply(state: &mut State, writes: Vec<Write>) -> Result<(), ApplyError> {
+    state.apply(state.applied() + 1, 1, Command { writes, ..Command::default() })?;
+    assert_eq!(check(state), []);
+    Ok(())
+}
+
+fn in_networks(id: u128, networks: &[u128]) -> Service {
+    let mut service = service(id, &format!("s{id}"));
+    Arc::make_mut(&mut service.spec.task).networks = wishes(networks);
+    service
+}
+
+fn wishes(networks: &[u128]) -> Vec<NetworkAttachment> {
+    let wish = |id: &u128| NetworkAttachment { network: NetworkId::from_u128(*id), aliases: Vec::new() };
+    networks.iter().map(wish).collect()
+}
+
+fn place(state: &mut State, id: u128, service: u128) -> Result<Vec<IpAddr>, ApplyError> {
+    let mut new = task(id, service);
+    let spec = Arc::clone(&state.service(ServiceId::from_u128(service)).unwrap().spec.task);
+    let object = Arc::make_mut(&mut new);
+    object.spec = spec;
+    object.slot = crate::model::Slot::Replica(id.try_into().unwrap());
+    let (id, node) = (new.id, NodeId::from_u128(1));
+    let assign =
+        Write::TaskAssign { id, node, ports: vec![], message: String::new(), at: Timestamp::default() };
+    apply(state, vec![Write::TaskCreate(new), assign])?;
+    Ok(state.task(id).unwrap().networks.iter().flat_map(|n| n.addresses.clone()).collect())
+}
+
+fn end(state: &mut State, id: u128) {
+    let status = TaskStatus { state: TaskState::Failed, ..TaskStatus::default() };
+    apply(state, vec![Write::TaskStatus(TaskId::from_u128(id), status)]).unwrap();
+}
+
+fn with(networks: Vec<Network>) -> State {
+    let mut state = State::default();
+    let node = Node { id: NodeId::from_u128(1), ..Node::default() };
+    apply(&mut state, vec![Write::NodeCreate(Box::new(node))]).unwrap();
+    for network in networks {
+        apply(&mut state, vec![Write::NetworkCreate(Box::new(network))]).unwrap();
+    }
+    state
+}
+
+fn ips(addresses: &[&str]) -> Vec<IpAddr> {
+    addresses.iter().map(|address| address.parse().unwrap()).collect()
+}
+
+#[test]
+fn ranges_are_chosen_and_never_overlap() {
+    let mut state =
+        with(vec![network(1, "a", &[]), network(2, "b", &["10.128.16.0/20"]), network(3, "c", &[])]);
+    let subnets: Vec<String> = state.networks().map(|n| n.spec.pools[0].subnet.to_string()).collect();
+    assert_eq!(subnets, ["10.128.0.0/20", "10.128.16.0/20", "10.128.32.0/20"]);
+    let error = apply(&mut state, vec![Write::NetworkCreate(Box::new(network(4, "d", &["10.128.17.0/24"])))]);
+    let words = "subnet 10.128.17.0/24 overlaps with network 'b': choose another, or leave it open";
+    assert_eq!(error.unwrap_err().to_string(), words);
+    let both = network(4, "d", &["10.1.0.0/16", "10.1.2.0/24"]);
+    assert!(apply(&mut state, vec![Write::NetworkCreate(Box::new(both))]).is_err());
+    let error = apply(&mut state, vec![Write::NetworkCreate(Box::new(network(4, "a", &[])))]);
+    assert_eq!(error.unwrap_err(), ApplyError::NetworkNameTaken("a".into()));
+}
+
+#[test]
+fn a_dual_stack_network_gets_a_range_of_each_family() {
+    let mut dual = network(0x1_0007, "d", &[]);
+    dual.spec.ipv6 = true;
+    let mut state = with(vec![dual]);
+    apply(&mut state, vec![Write::ServiceCreate(Box::new(in_networks(1, &[0x1_0007])))]).unwrap();
+    assert_eq!(
+        state.service(ServiceId::from_u128(1)).unwrap().networks[0].addresses,
+        ips(&["10.128.0.2", "fd00:0:0:7::2"])
+    );
+    assert_eq!(place(&mut state, 1, 1).unwrap(), ips(&["10.128.0.3", "fd00:0:0:7::3"]));
+}
+
+#[test]
+fn a_range_of_a_nodes_own_address_is_refused() {
+    let mut state = with(vec![]);
+    let description = crate::model::NodeDescription { addr: "10.128.3.4:7300".into(), ..Default::default() };
+    apply(&mut state, vec![Write::NodeDescription(NodeId::from_u128(1), description)]).unwrap();
+    apply(&mut state, vec![Write::NetworkCreate(Box::new(network(1, "a", &[])))]).unwrap();
+    assert_eq!(state.network_named("a").unwrap().spec.pools[0].subnet.to_string(), "10.128.16.0/20");
+    assert!(
+        apply(&mut state, vec![Write::NetworkCreate(Box::new(network(2, "b", &["10.128.0.0/16"])))]).is_err()
+    );
+}
+
+#[test]
+fn an_address_rests_as_long_as_can_be_before_it_is_given_again() {
+    let mut state = with(vec![network(1, "a", &["10.0.9.0/29"])]);
+    apply(&mut state, vec![Write::ServiceCreate(Box::new(in_networks(1, &[1])))]).unwrap();
+    assert_eq!(state.service(ServiceId::from_u128(1)).unwrap().networks[0].addresses, ips(&["10.0.9.2"]));
+    assert_eq!(place(&mut state, 1, 1).unwrap(), ips(&["10.0.9.3"]));
+    end(&mut state, 1);
+    assert_eq!(place(&mut state, 2, 1).unwrap(), ips(&["10.0.9.4"]));
+    assert_eq!(place(&mut state, 3, 1).unwrap(), ips(&["10.0.9.5"]));
+    assert_eq!(place(&mut state, 4, 1).unwrap(), ips(&["10.0.9.6"]));
+    assert_eq!(place(&mut state, 5, 1).unwrap(), ips(&["10.0.9.3"]));
+    assert_eq!(state.room_in(NetworkId::from_u128(1)).0, 0);
+    let full = place(&mut state, 6, 1).unwrap_err();
+    assert_eq!(full, ApplyError::NoAddressLeft("a".into()));
+    end(&mut state, 3);
+    assert_eq!(state.room_in(NetworkId::from_u128(1)).0, 1);
+    assert_eq!(place(&mut state, 6, 1).unwrap(), ips(&["10.0.9.5"]));
+}
+
+#[test]
+fn a_services_virtual_address_stays_with_it() {
+    let mut state = with(vec![network(1, "a", &[]), network(2, "b", &[])]);
+    apply(&mut state, vec![Write::ServiceCreate(Box::new(in_networks(1, &[1])))]).unwrap();
+    let id = ServiceId::from_u128(1);
+    let of = |state: &State| -> Vec<IpAddr> {
+        state.service(id).unwrap().networks.iter().flat_map(|n| n.addresses.clone()).collect()
+    };
+    let change = |state: &mut State, change: &dyn Fn(&mut ServiceSpec)| {
+        let mut spec = state.service(id).unwrap().spec.clone();
+        change(&mut spec);
+        apply(state, vec![Write::ServiceSpec(id, spec)])
+    };
+    change(&mut state, &|spec| Arc::make_mut(&mut spec.task).networks = wishes(&[2, 1])).unwrap();
+    assert_eq!(of(&state), ips(&["10.128.16.2", "10.128.0.2"]));
+    change(&mut state, &|spec| Arc::make_mut(&mut spec.task).networks = wishes(&[2])).unwrap();
+    assert_eq!(of(&state), ips(&["10.128.16.2"]));
+    change(&mut state, &|spec| spec.endpoint.mode = EndpointMode::Dnsrr).unwrap();
+    assert_eq!(of(&state), ips(&[]));
+    let unknown = change(&mut state, &|spec| Arc::make_mut(&mut spec.task).networks = wishes(&[3]));
+    assert_eq!(unknown, Err(ApplyError::NoSuchNetwork(NetworkId::from_u128(3))));
+}
+
+#[test]
+fn a_network_in_use_is_not_removed() {
+    let mut state = with(vec![network(1, "a", &[])]);
+    apply(&mut state, vec![Write::ServiceCreate(Box::new(in_networks(1, &[1])))]).unwrap();
+    place(&mut state, 1, 1).unwrap();
+    let remove = || vec![Write::NetworkRemove(NetworkId::from_u128(1))];
+    let error = apply(&mut state, remove()).unwrap_err();
+    assert_eq!(error.to_string(), "network 'a' is in use by service 's1'");
+    apply(&mut state, vec![Write::ServiceRemove(ServiceId::from_u128(1))]).unwrap();
+    assert!(apply(&mut state, remove()).unwrap_err().to_string().contains("in use by task web.1."));
+    end(&mut state, 1);
+    apply(&mut state, remove()).unwrap();
+    assert_eq!(
+        apply(&mut state, remove()),
+        Err(ApplyError::NotFound(super::super::ObjectId::Network(NetworkId::from_u128(1))))
+    );
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Network(u128, bool),
+    Unnetwork(u128),
+    Service(u128, Vec<u128>),
+    Attach(u128, Vec<u128>, bool),
+    Unservice(u128),
+    Place(u128, u128),
+    End(u128),
+    Forget(u128),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let few = || 1..4u128;
+    let some = || prop::collection::vec(1..4u128, 0..3);
+    let act = prop_oneof![
+        (few(), any::<bool>()).prop_map(|(id, small)| Act::Network(id, small)),
+        few().prop_map(Act::Unnetwork),
+        (few(), some()).prop_map(|(id, networks)| Act::Service(id, networks)),
+        (few(), some(), any::<bool>()).prop_map(|(id, networks, vip)| Act::Attach(id, networks, vip)),
+        few().prop_map(Act::Unservice),
+        (1..20u128, few()).prop_map(|(id, service)| Act::Place(id, service)),
+        (1..20u128).prop_map(Act::End),
+        (1..20u128).prop_map(Act::Forget),
+    ];
+    prop::collection::vec(act, 1..60)
+}
+
+proptest! {
+    #[test]
+    fn no_address_is_ever_handed_out_twice(acts in acts()) {
+        let mut state = with(vec![]);
+        for act in acts {
+            // Refusals are fine: whatever is applied has to be right, which `apply` here checks.
+            let _ = match act {
+                Act::Network(id, small) => {
+                    let subnet = format!("10.9.{id}.0/29");
+                    let subnets: &[&str] = if small { &[&subnet] } else { &[] };
+                    apply(&mut state, vec![Write::NetworkCreate(Box::new(network(id, &format!("n{id}"), subnets)))])
+                }
+                Act::Unnetwork(id) => apply(&mut state, vec![Write::NetworkRemove(NetworkId::from_u128(id))]),
+                Act::Service(id, networks) => {
+                    apply(&mut state, vec![Write::ServiceCreate(Box::new(in_networks(id, &networks)))])
+                }
+                Act::Attach(id, networks, vip) => {
+                    let id = ServiceId::from_u128(id);
+                    let Some(service) = state.service(id) else { continue };
+                    let mut spec = service.spec.clone();
+                    Arc::make_mut(&mut spec.task).networks = wishes(&networks);
+                    spec.endpoint.mode = if vip { EndpointMode::Vip } else { EndpointMode::Dnsrr };
+                    apply(&mut state, vec![Write::ServiceSpec(id, spec)])
+                }
+                Act::Unservice(id) => apply(&mut state, vec![Write::ServiceRemove(ServiceId::from_u128(id))]),
+                Act::Place(_, service) if state.service(ServiceId::from_u128(service)).is_none() => continue,
+                Act::Place(id, service) => place(&mut state, id, service).map(drop),
+                Act::End(id) => {
+                    let status = TaskStatus { state: TaskState::Shutdown, ..TaskStatus::default() };
+                    apply(&mut state, vec![Write::TaskStatus(TaskId::from_u128(id), status)])
+                }
+                Act::Forget(id) => {
+                    let ended = state.task(TaskId::from_u128(id)).is_some_and(|task| task.status.state.is_terminal());
+                    if !ended { continue }
+                    apply(&mut state, vec![Write::TaskRemove(TaskId::from_u128(id))])
+                }
+            };
+            let expected: usize = state.services().flat_map(|s| &s.networks).map(|n| n.addresses.len()).sum::<usize>()
+                + state.tasks().filter(|task| holds(task)).flat_map(|t| &t.networks).map(|n| n.addresses.len()).sum::<usize>();
+            prop_assert_eq!(state.addresses.len(), expected);
+        }
+    }
+}
