@@ -79,7 +79,7 @@ fn client_config(
         Protocol::Raft | Protocol::Control | Protocol::Dispatch => {
             transport(IDLE_TIMEOUT, Some(KEEP_ALIVE), Control::Usual)
         }
-        Protocol::Mesh => transport(IDLE_TIMEOUT, Some(KEEP_ALIVE), bulk),
+        Protocol::Mesh | Protocol::Overlay => transport(IDLE_TIMEOUT, Some(KEEP_ALIVE), bulk),
     });
     config
 }

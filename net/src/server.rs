@@ -85,7 +85,7 @@ pub trait Handler: Send + Sync + 'static {
 
 /// Kinds that begin a stream instead of a call.
 pub(crate) const fn is_stream(kind: Kind) -> bool {
-    matches!(kind, Kind::Session | Kind::Connect)
+    matches!(kind, Kind::Session | Kind::Connect | Kind::Packets)
 }
 
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {

@@ -10,7 +10,7 @@ use bollard::models::{
 use shoal_core::model::{self, ContainerSpec, MountKind, NodeId, PortConfig, PortMode, Protocol, Task};
 use shoal_core::task::{ControllerError, Expansion};
 
-use crate::labels;
+use crate::{labels, networks};
 
 /// What the engine is asked to make for a task.
 pub(crate) fn container(
@@ -37,6 +37,7 @@ pub(crate) fn container(
         healthcheck: spec.healthcheck.as_ref().map(health),
         exposed_ports: list(&host_ports.iter().map(|port| port_key(port)).collect::<Vec<_>>()),
         host_config: Some(host(task, &spec, &host_ports)?),
+        networking_config: networks::first(task).map(|(_, config)| config),
         ..ContainerCreateBody::default()
     })
 }
@@ -55,7 +56,8 @@ fn host(task: &Task, spec: &ContainerSpec, ports: &[&PortConfig]) -> Result<Host
         group_add: list(&spec.groups),
         mounts: Some(mounts?),
         extra_hosts: list(&extra_hosts(&spec.hosts)?),
-        dns: list(&spec.dns_nameservers),
+        dns: list(&name_servers(task, spec)),
+        network_mode: networks::first(task).map(|(name, _)| name),
         dns_search: list(&spec.dns_search),
         dns_options: list(&spec.dns_options),
         sysctls: (!spec.sysctls.is_empty()).then(|| spec.sysctls.clone().into_iter().collect()),
@@ -69,6 +71,12 @@ fn host(task: &Task, spec: &ContainerSpec, ports: &[&PortConfig]) -> Result<Host
         port_bindings: (!ports.is_empty()).then(|| port_bindings(ports)),
         ..HostConfig::default()
     })
+}
+
+/// Its node's first: it knows the names in the task's networks, and passes on what it does not know.
+fn name_servers(task: &Task, spec: &ContainerSpec) -> Vec<String> {
+    let own = networks::name_servers(task).into_iter().map(|ip| ip.to_string());
+    own.chain(spec.dns_nameservers.iter().cloned()).collect()
 }
 
 fn mount(mount: &model::Mount) -> Result<Mount, ControllerError> {

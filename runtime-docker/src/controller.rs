@@ -1,6 +1,6 @@
 //! The controller on a Docker engine, reached through its unix socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use shoal_core::task::{
 };
 
 use crate::call::{CHANGE_TIME_MAX, Failure, LOOK_TIME_MAX, within};
+use crate::networks::{self, Networks};
 use crate::pull::{self, PullError};
 use crate::{config, describe, labels, state};
 
@@ -48,6 +49,7 @@ pub struct DockerController {
     hostname: String,
     docker: OnceLock<Docker>,
     known: Mutex<BTreeMap<TaskId, Known>>,
+    networks: Networks,
 }
 
 impl DockerController {
@@ -61,6 +63,7 @@ impl DockerController {
             hostname: hostname.to_string(),
             docker: OnceLock::new(),
             known: Mutex::default(),
+            networks: Networks::default(),
         }
     }
 
@@ -109,6 +112,13 @@ impl DockerController {
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let listed = within(LOOK_TIME_MAX, self.docker()?.list_containers(Some(options))).await;
         let listed = listed.map_err(Failure::unavailable)?;
+        for container in &listed {
+            let found = state::of_summary(container).map(|found| found.task_id);
+            let label = container.labels.as_ref().and_then(|labels| labels.get(labels::NETWORKS));
+            if let (Some(task), Some(label)) = (found, label) {
+                self.networks.found(task, label);
+            }
+        }
         Ok(listed.iter().filter_map(state::of_summary).collect())
     }
 
@@ -127,6 +137,7 @@ impl DockerController {
     async fn create(&self, task: &Task, progress: &Progress) -> Answer<ContainerStatus> {
         let body = config::container(task, self.node, &self.hostname)?;
         let docker = self.docker()?;
+        self.networks.ensure(docker, task).await?;
         let name = task.name();
         let create = || {
             let options = CreateContainerOptionsBuilder::default().name(&name).build();
@@ -151,9 +162,20 @@ impl DockerController {
         match result {
             Ok(made) => {
                 self.remember(task.id, &made.id);
+                self.networks.connect(docker, task, &made.id, &BTreeSet::new()).await?;
                 Ok(ContainerStatus { container_id: made.id, ..ContainerStatus::default() })
             }
             Err(failure) if failure.status() == Some(409) => self.existing(task, failure).await,
+            Err(failure)
+                if failure.status() == Some(404)
+                    && !task.networks.is_empty()
+                    && failure.words().contains("network") =>
+            {
+                for place in &task.networks {
+                    self.networks.forget(&place.network).await;
+                }
+                Err(ControllerError::Unavailable(failure.words()))
+            }
             // Here, 404 is a volume driver, a runtime, an image after all: never the container.
             Err(failure) if failure.status() == Some(404) => Err(ControllerError::Task(failure.words())),
             Err(failure) => Err(failure.of_change(task.id)),
@@ -164,7 +186,15 @@ impl DockerController {
     async fn existing(&self, task: &Task, conflict: Failure) -> Answer<ContainerStatus> {
         self.known().remove(&task.id);
         match self.look(task.id).await {
-            Ok(container) => Ok(state::of_inspect(&container).1),
+            Ok(container) => {
+                let (run, status) = state::of_inspect(&container);
+                if run == RunState::Created {
+                    let in_already = networks::of_container(&container);
+                    let docker = self.docker()?;
+                    self.networks.connect(docker, task, &status.container_id, &in_already).await?;
+                }
+                Ok(status)
+            }
             Err(ControllerError::NotFound(_)) => Err(ControllerError::Task(conflict.words())),
             Err(error) => Err(error),
         }
@@ -270,7 +300,10 @@ impl DockerController {
     async fn removed(&self, task: TaskId) -> Answer<()> {
         let id = match self.find(task).await {
             Ok(id) => id,
-            Err(ControllerError::NotFound(_)) => return Ok(()),
+            Err(ControllerError::NotFound(_)) => {
+                self.networks.leave(self.docker()?, task).await;
+                return Ok(());
+            }
             Err(error) => return Err(error),
         };
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
@@ -278,6 +311,7 @@ impl DockerController {
         match within(CHANGE_TIME_MAX, call).await.map_err(|failure| failure.of_look(task)) {
             Ok(()) | Err(ControllerError::NotFound(_)) => {
                 self.known().remove(&task);
+                self.networks.leave(self.docker()?, task).await;
                 Ok(())
             }
             Err(error) => Err(error),

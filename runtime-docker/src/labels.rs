@@ -12,6 +12,10 @@ pub(crate) const SERVICE_ID: &str = "com.docker.swarm.service.id";
 pub(crate) const SERVICE_NAME: &str = "com.docker.swarm.service.name";
 pub(crate) const NODE_ID: &str = "com.docker.swarm.node.id";
 
+/// On a container: its networks, by id, with commas between. On a network of the engine: which one of the cluster it is.
+pub(crate) const NETWORKS: &str = "shoal.networks";
+pub(crate) const NETWORK_ID: &str = "shoal.network.id";
+
 /// The user's labels, and ours over them: what decides whose container it is cannot be forged by a service.
 pub(crate) fn of(task: &Task, node: NodeId) -> BTreeMap<String, String> {
     let mut labels = task.spec.container.labels.clone();
@@ -26,5 +30,10 @@ pub(crate) fn of(task: &Task, node: NodeId) -> BTreeMap<String, String> {
         ]
         .map(|(name, value)| (name.to_string(), value)),
     );
+    labels.remove(NETWORKS);
+    if !task.networks.is_empty() {
+        let ids: Vec<String> = task.networks.iter().map(|place| place.network.id.to_string()).collect();
+        labels.insert(NETWORKS.to_string(), ids.join(","));
+    }
     labels
 }

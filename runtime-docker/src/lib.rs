@@ -8,6 +8,7 @@ mod config;
 mod controller;
 mod describe;
 mod labels;
+mod networks;
 mod pull;
 mod state;
 

@@ -7,6 +7,7 @@ pub mod liveness;
 pub mod mesh;
 pub mod model;
 pub mod orchestrator;
+pub mod overlay;
 pub mod pace;
 pub mod plan;
 pub mod put_back;

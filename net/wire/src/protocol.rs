@@ -15,12 +15,14 @@ pub enum Protocol {
     Gossip,
     /// Traffic of published ports, among all nodes.
     Mesh,
+    /// Packets of networks that span nodes.
+    Overlay,
 }
 
 impl Protocol {
     /// Every protocol.
-    pub const ALL: [Self; 6] =
-        [Self::Join, Self::Raft, Self::Control, Self::Dispatch, Self::Gossip, Self::Mesh];
+    pub const ALL: [Self; 7] =
+        [Self::Join, Self::Raft, Self::Control, Self::Dispatch, Self::Gossip, Self::Mesh, Self::Overlay];
 
     /// Names with their major version as offered in TLS, newest first.
     #[must_use]
@@ -32,6 +34,7 @@ impl Protocol {
             Self::Dispatch => &["shoal-dispatch/1"],
             Self::Gossip => &["shoal-gossip/1"],
             Self::Mesh => &["shoal-mesh/1"],
+            Self::Overlay => &["shoal-overlay/1"],
         }
     }
 
@@ -107,6 +110,8 @@ kinds! {
     Gossip = 64 in Gossip,
     /// A stream: v1::ConnectRequest, answered by one of v1::connect_answer, then the connection's own bytes both ways.
     Connect = 80 in Mesh,
+    /// A stream, one way: packets, each with its length (u32) and its virtio header before it.
+    Packets = 96 in Overlay,
 }
 
 #[cfg(test)]

@@ -232,6 +232,13 @@ fn command() -> Command {
 /// The command above, and one that removes what it made.
 fn state() -> State {
     let mut state = State::default();
+    state
+        .apply(
+            1,
+            3,
+            Command { writes: vec![Write::NetworkCreate(Box::new(network()))], ..Command::default() },
+        )
+        .unwrap();
     state.apply(1, 3, command()).unwrap();
     let removals = vec![
         Write::NodeCreate(Box::new(Node { id: node(9), ..Node::default() })),

@@ -272,7 +272,16 @@ impl Controller for ProcessController {
     }
 
     fn prepare<'a>(&'a self, task: &'a Task, _progress: Progress) -> BoxFuture<'a, Answer<ContainerStatus>> {
-        Box::pin(async move { self.make(task) })
+        Box::pin(async move {
+            if let Some(place) = task.networks.first() {
+                let words = format!(
+                    "network {}: processes share this host's addresses, so networks need a container engine",
+                    place.network.name
+                );
+                return Err(ControllerError::Task(words));
+            }
+            self.make(task)
+        })
     }
 
     fn start<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, Answer<ContainerStatus>> {

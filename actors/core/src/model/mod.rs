@@ -13,7 +13,9 @@ pub mod constraint;
 
 pub use cluster::{CaSpec, Cluster, ClusterSpec, DispatcherSpec, JoinTokens, RaftSpec, RootCa, Secret};
 pub use ids::{ClusterId, ConfigId, ID_LEN, NetworkId, NodeId, ParseIdError, SecretId, ServiceId, TaskId};
-pub use network::{Network, NetworkAttachment, NetworkInfo, NetworkSpec, Pool, ServiceNetwork, TaskNetwork};
+pub use network::{
+    BRIDGE_PREFIX, Network, NetworkAttachment, NetworkInfo, NetworkSpec, Pool, ServiceNetwork, TaskNetwork,
+};
 pub use node::{
     Availability, EngineInfo, ManagerStatus, Node, NodeDescription, NodeSpec, NodeState, NodeStatus,
     Platform, Role,

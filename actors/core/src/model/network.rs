@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Meta, NetworkId};
 
+/// How the names of networks' bridges begin; an interface's name has 15 characters at most.
+pub const BRIDGE_PREFIX: &str = "shl-";
+
 /// A range of addresses of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
@@ -80,6 +83,13 @@ impl Network {
 }
 
 impl NetworkInfo {
+    /// The name of its bridge on every node that has one.
+    #[must_use]
+    pub fn bridge(&self) -> String {
+        let id = self.id.to_string();
+        format!("{BRIDGE_PREFIX}{}", &id[id.len().saturating_sub(11)..])
+    }
+
     /// Whether the address lies in it.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
