@@ -1,32 +1,55 @@
-//! What carries the traffic of published ports on a node, as its other parts see it.
+//! What carries the traffic of tasks on a node, as its other parts see it: published ports and networks.
 
-use std::net::IpAddr;
-use std::sync::Arc;
+mod sockets;
 
-use shoal_core::mesh::Routes;
-use shoal_core::model::{ContainerStatus, NodeDescription, NodeId, Task, TaskId};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use shoal_core::mesh::{Route, Routes};
+use shoal_core::model::{ContainerStatus, NodeDescription, NodeId, ServiceId, Task, TaskId};
 use shoal_core::task::{
     BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, Progress, RunState,
 };
 use shoal_net::mesh::{Addresses, MeshStats, Proxy};
-use shoal_net::{Endpoint, FrameReceiver, FrameSender};
+use shoal_net::overlay::{self, Overlay, OverlayStats};
+use shoal_net::{Endpoint, FrameReceiver, FrameSender, Kind};
 
-/// A node's part of the mesh.
+/// Within this, every node that can be reached knows that a task takes no more traffic.
+const NEWS_TRAVEL: Duration = Duration::from_millis(400);
+/// Between two looks at a task's connections.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// A node's part of the mesh and of the networks that span nodes.
 pub trait Mesh: Send + Sync + 'static {
     /// Take in what the leader tells.
     fn set_routes(&self, routes: Routes);
+    /// Make this host ready for a task that is made and about to start.
+    fn attach<'a>(&'a self, _task: &'a Task) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+    /// The task's container runs.
+    fn started(&self, _task: &Task) {}
+    /// The task's container is gone.
+    fn detach(&self, _task: TaskId) {}
     /// Give a task no more traffic, and wait until what is under way has ended or had its time.
     fn drain<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, ()>;
-    /// Serve a stream by which another node connects to a task here.
+    /// Serve a stream of another node: a connection to a task here, or packets.
     fn serve(
         &self,
         from: NodeId,
+        kind: Kind,
         body: Vec<u8>,
         tx: FrameSender,
         rx: FrameReceiver,
     ) -> BoxFuture<'static, ()>;
-    /// What it did so far.
+    /// What its published ports did so far.
     fn stats(&self) -> MeshStats;
+    /// What its networks did so far.
+    fn overlay(&self) -> OverlayStats {
+        OverlayStats::default()
+    }
     /// Close all ports and connections.
     fn stop(&self);
 }
@@ -35,6 +58,8 @@ pub trait Mesh: Send + Sync + 'static {
 pub struct MeshParts {
     /// This node.
     pub node_id: NodeId,
+    /// Its address for other nodes.
+    pub addr: SocketAddr,
     /// Its endpoint.
     pub endpoint: Endpoint,
     /// Its containers.
@@ -48,11 +73,18 @@ pub type MeshFactory = Arc<dyn Fn(MeshParts) -> Result<Arc<dyn Mesh>, String> + 
 #[must_use]
 pub fn real(threads: usize, at: Vec<IpAddr>) -> MeshFactory {
     Arc::new(move |parts: MeshParts| {
-        let MeshParts { node_id, endpoint, controller } = parts;
-        let addresses = Arc::new(Containers(controller));
+        let MeshParts { node_id, addr, endpoint, controller } = parts;
+        let no_threads = |error: std::io::Error| format!("no threads for the mesh: {error}");
+        let one_host = addr.ip().is_loopback();
+        let overlay = overlay::Config { node: node_id, endpoint: endpoint.clone(), one_host };
+        let addresses = Arc::new(Containers(Arc::clone(&controller)));
         let config = shoal_net::mesh::Config { node: node_id, endpoint, addresses, threads, at: at.clone() };
-        let proxy = Proxy::start(config).map_err(|error| format!("no threads for the mesh: {error}"))?;
-        Ok(Arc::new(proxy) as Arc<dyn Mesh>)
+        Ok(Arc::new(RealMesh {
+            known: Mutex::default(),
+            overlay: Overlay::start(overlay).map_err(no_threads)?,
+            proxy: Proxy::start(config).map_err(no_threads)?,
+            controller,
+        }) as Arc<dyn Mesh>)
     })
 }
 
@@ -64,43 +96,105 @@ impl Addresses for Containers {
     }
 }
 
-impl Mesh for Proxy {
+/// Published ports and networks of a real host.
+struct RealMesh {
+    known: Mutex<BTreeMap<ServiceId, Arc<Route>>>,
+    proxy: Proxy,
+    overlay: Overlay,
+    controller: Arc<dyn Controller>,
+}
+
+impl RealMesh {
+    /// Wait until those who talk to the task directly have heard that they should not, and have ended what they began.
+    async fn drain_direct(&self, task: &Task) {
+        let until = tokio::time::Instant::now() + self.proxy.options(task.id).drain_direct();
+        tokio::time::sleep(NEWS_TRAVEL).await;
+        let Ok(found) = self.controller.inspect(task.id).await else { return };
+        let Some(pid) = found.status.pid else { return };
+        loop {
+            // A process that is gone has no connections.
+            let open = tokio::task::spawn_blocking(move || sockets::inbound(pid)).await.unwrap_or_default();
+            if open == 0 {
+                return;
+            }
+            if tokio::time::Instant::now() >= until {
+                tracing::info!(task = %task.id, open, "connections from other tasks had their time");
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl Mesh for RealMesh {
     fn set_routes(&self, routes: Routes) {
-        Self::set_routes(self, routes);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = routes.clone().take_into(&mut known);
+        self.proxy.set_routes(routes);
+        self.overlay.follow(&changes);
+    }
+
+    fn attach<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(self.overlay.attach(task))
+    }
+
+    fn started(&self, task: &Task) {
+        self.overlay.started(task);
+    }
+
+    fn detach(&self, task: TaskId) {
+        self.overlay.detach(task);
+        self.proxy.forget(task);
     }
 
     fn drain<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, ()> {
-        Box::pin(Self::drain(self, task))
+        Box::pin(async move {
+            if task.networks.is_empty() {
+                self.proxy.drain(task).await;
+            } else {
+                tokio::join!(self.proxy.drain(task), self.drain_direct(task));
+            }
+        })
     }
 
     fn serve(
         &self,
         from: NodeId,
+        kind: Kind,
         body: Vec<u8>,
         tx: FrameSender,
         rx: FrameReceiver,
     ) -> BoxFuture<'static, ()> {
-        Self::serve(self, from, body, tx, rx)
+        match kind {
+            Kind::Packets => self.overlay.serve(from, tx, rx),
+            _ => self.proxy.serve(from, body, tx, rx),
+        }
     }
 
     fn stats(&self) -> MeshStats {
-        Self::stats(self)
+        self.proxy.stats()
+    }
+
+    fn overlay(&self) -> OverlayStats {
+        self.overlay.stats()
     }
 
     fn stop(&self) {
-        Self::stop(self);
+        self.proxy.stop();
+        self.overlay.stop();
     }
 }
 
-/// A container runtime whose tasks take traffic from a mesh: they are drained before they are stopped.
-pub(crate) struct Drained {
+/// A container runtime whose tasks are on a mesh: their networks are made ready before they start, and they are drained
+/// before they are stopped.
+pub(crate) struct OnMesh {
     pub(crate) runtime: Arc<dyn Controller>,
     pub(crate) mesh: Arc<dyn Mesh>,
 }
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, ControllerError>>;
 
-impl Controller for Drained {
+impl Controller for OnMesh {
     fn describe(&self) -> Answer<'_, NodeDescription> {
         self.runtime.describe()
     }
@@ -110,7 +204,13 @@ impl Controller for Drained {
     }
 
     fn start<'a>(&'a self, task: &'a Task) -> Answer<'a, ContainerStatus> {
-        self.runtime.start(task)
+        Box::pin(async move {
+            let unready = |why| ControllerError::Unavailable(format!("its networks are not ready: {why}"));
+            self.mesh.attach(task).await.map_err(unready)?;
+            let started = self.runtime.start(task).await;
+            self.mesh.started(task);
+            started
+        })
     }
 
     fn wait_healthy(&self, task: TaskId) -> Answer<'_, RunState> {
@@ -138,7 +238,11 @@ impl Controller for Drained {
     }
 
     fn remove(&self, task: TaskId) -> Answer<'_, ()> {
-        self.runtime.remove(task)
+        Box::pin(async move {
+            self.runtime.remove(task).await?;
+            self.mesh.detach(task);
+            Ok(())
+        })
     }
 
     fn inspect(&self, task: TaskId) -> Answer<'_, LocalContainer> {

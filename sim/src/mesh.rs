@@ -13,6 +13,7 @@ use shoal_core::mesh::{Load, Options, Route, Routes, choose};
 use shoal_core::model::{NodeId, ServiceId, Task, TaskId};
 use shoal_core::pace::Pace;
 use shoal_core::task::BoxFuture;
+use shoal_net::Kind;
 use shoal_net::mesh::MeshStats;
 use shoal_net::{FrameReceiver, FrameSender};
 use tokio::sync::Notify;
@@ -132,7 +133,14 @@ impl Mesh for SimMesh {
         })
     }
 
-    fn serve(&self, _: NodeId, _: Vec<u8>, _: FrameSender, _: FrameReceiver) -> BoxFuture<'static, ()> {
+    fn serve(
+        &self,
+        _: NodeId,
+        _: Kind,
+        _: Vec<u8>,
+        _: FrameSender,
+        _: FrameReceiver,
+    ) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 

@@ -22,7 +22,7 @@ use crate::api::ApiError;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::dispatcher::{Agent, AgentHandle, ClusterNews};
-use crate::mesh::{Drained, Mesh, MeshParts};
+use crate::mesh::{Mesh, MeshParts, OnMesh};
 use crate::task_runner::{RedbTaskStore, TaskRunnerHandle, TaskStore};
 use crate::witness;
 
@@ -98,13 +98,14 @@ impl Member {
         let mesh = match &inner.mesh {
             Some(make) => {
                 let endpoint = inner.endpoint.clone();
-                let parts = MeshParts { node_id: identity.node_id, endpoint, controller: controller.clone() };
+                let parts =
+                    MeshParts { node_id: identity.node_id, addr, endpoint, controller: controller.clone() };
                 Some(make(parts).map_err(internal)?)
             }
             None => None,
         };
         let controller: Arc<dyn Controller> = match &mesh {
-            Some(mesh) => Arc::new(Drained { runtime: controller, mesh: mesh.clone() }),
+            Some(mesh) => Arc::new(OnMesh { runtime: controller, mesh: mesh.clone() }),
             None => controller,
         };
         let runner = TaskRunnerHandle::start(controller.clone(), store, inner.clock.clone(), inner.limits);

@@ -100,10 +100,10 @@ impl Handler for Router {
         let member = self.member();
         Box::pin(async move {
             let Some(identity) = from.identity else { return };
-            if kind == Kind::Connect {
+            if matches!(kind, Kind::Connect | Kind::Packets) {
                 let mesh = member.and_then(|member| member.mesh.clone());
                 if let Some(mesh) = mesh {
-                    mesh.serve(identity.node_id, body, tx, rx).await;
+                    mesh.serve(identity.node_id, kind, body, tx, rx).await;
                 }
                 return;
             }

@@ -14,7 +14,7 @@ mod listen;
 mod pump;
 mod stats;
 mod table;
-mod threads;
+pub(crate) mod threads;
 mod udp;
 
 use std::collections::BTreeMap;
@@ -141,8 +141,7 @@ impl Proxy {
 
     /// Give a task of this node no more traffic; returns once what it has is done, or has had its time and was broken off.
     pub async fn drain(&self, task: &Task) {
-        let options = self.shared.options.lock().unwrap_or_else(PoisonError::into_inner).remove(&task.id);
-        let most = options.unwrap_or_default().drain;
+        let most = self.options(task.id).drain;
         let (idle, open) = self.shared.flows.drain(task.id);
         if open > 0 {
             tracing::debug!(task = %task.id, open, "its connections may end");
@@ -156,6 +155,19 @@ impl Proxy {
             let _ = tokio::time::timeout(Duration::from_secs(1), idle).await;
         }
         self.shared.forget_address(task.id);
+    }
+
+    /// How a task's traffic is treated, as its service says or last said.
+    #[must_use]
+    pub fn options(&self, task: TaskId) -> Options {
+        let options = self.shared.options.lock().unwrap_or_else(PoisonError::into_inner);
+        options.get(&task).copied().unwrap_or_default()
+    }
+
+    /// A task of this node is gone, however it ended.
+    pub fn forget(&self, task: TaskId) {
+        self.shared.options.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
+        self.shared.forget_address(task);
     }
 
     /// Serve a stream by which another node connects to a task here.

@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
 /// A few threads. Dropped, they end, and all that runs on them.
-pub(super) struct Threads {
+pub(crate) struct Threads {
     handles: Vec<Handle>,
     next: AtomicUsize,
     stop: watch::Sender<bool>,
@@ -15,7 +15,7 @@ pub(super) struct Threads {
 
 impl Threads {
     /// So many, one at least.
-    pub(super) fn start(count: usize) -> io::Result<Self> {
+    pub(crate) fn start(count: usize) -> io::Result<Self> {
         let stop = watch::channel(false).0;
         let mut threads = Self { handles: Vec::new(), next: AtomicUsize::new(0), stop };
         for number in 0..count.max(1) {
@@ -31,17 +31,17 @@ impl Threads {
     }
 
     /// All of them.
-    pub(super) fn all(&self) -> &[Handle] {
+    pub(crate) fn all(&self) -> &[Handle] {
         &self.handles
     }
 
     /// By turns.
-    pub(super) fn next(&self) -> &Handle {
+    pub(crate) fn next(&self) -> &Handle {
         &self.handles[self.next.fetch_add(1, Ordering::Relaxed) % self.handles.len()]
     }
 
     /// End them. Does not wait: they end as soon as they look.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
 }

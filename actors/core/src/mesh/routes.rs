@@ -19,6 +19,7 @@ const DRAIN_LABEL: &str = "shoal.drain";
 /// Label of a service: whether its tasks are told the client's address in a PROXY header.
 const PROXY_LABEL: &str = "shoal.proxy-protocol";
 const DRAIN_DEFAULT: Duration = Duration::from_secs(60);
+const DRAIN_DIRECT_DEFAULT: Duration = Duration::from_secs(10);
 /// Backends of a service that a node is told of, and in one message; so many share any load.
 const BACKENDS_MAX: usize = 65_536;
 const DRAIN_MAX: Duration = Duration::from_secs(3600);
@@ -75,6 +76,13 @@ pub struct OptionsError {
 }
 
 impl Options {
+    /// How long connections from task to task may go on once their task shall stop: nobody can tell an idle one from
+    /// one in use, so without a word from the user that is less than for clients.
+    #[must_use]
+    pub fn drain_direct(&self) -> Duration {
+        if self.drain == DRAIN_DEFAULT { DRAIN_DIRECT_DEFAULT } else { self.drain }
+    }
+
     /// Of a service. What does not read was refused when it came; older clusters may hold some.
     #[must_use]
     pub fn of(service: &Service) -> Self {

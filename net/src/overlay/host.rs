@@ -1,0 +1,273 @@
+//! Puts what is wished into the kernel, by the host's own tools, and looks whether it is still there.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use shoal_core::model::BRIDGE_PREFIX;
+
+use super::rules::{DEVICE, RULES, TABLE};
+
+/// A tool must have done its work within this.
+const TOOL_MAX: Duration = Duration::from_secs(10);
+const TOOL_POLL: Duration = Duration::from_millis(2);
+/// Most of a tool's words that are read.
+const WORDS_MAX: u64 = 1 << 20;
+
+/// What is in the kernel, as far as it was put there from here.
+#[derive(Debug, Default)]
+pub(super) struct Kernel {
+    rules: String,
+    /// How `nft` shows our table after it took the rules: it changes if somebody else changes it.
+    shown: String,
+    routes: BTreeSet<(bool, String)>,
+}
+
+/// Run a tool of the host. Returns what it says.
+fn run(tool: &str, args: &[&str], input: &str) -> Result<String, String> {
+    let child = Command::new(tool)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            format!("the program {tool} is missing on this host: networks need it, install its package")
+        }
+        _ => format!("{tool}: {error}"),
+    })?;
+    let input = input.to_owned();
+    let pipe = child.stdin.take();
+    let writer = std::thread::spawn(move || pipe.map(|mut pipe| pipe.write_all(input.as_bytes())));
+    let reader = |pipe: Option<Box<dyn std::io::Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            // What cannot be read is judged by the exit code.
+            let _ = pipe.map(|pipe| pipe.take(WORDS_MAX).read_to_end(&mut text));
+            String::from_utf8_lossy(&text).into_owned()
+        })
+    };
+    let out = reader(child.stdout.take().map(|pipe| Box::new(pipe) as _));
+    let err = reader(child.stderr.take().map(|pipe| Box::new(pipe) as _));
+    let until = Instant::now() + TOOL_MAX;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break Ok(status),
+            Ok(None) if Instant::now() < until => std::thread::sleep(TOOL_POLL),
+            Ok(None) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                break Err(format!("{tool} did not end within {} s", TOOL_MAX.as_secs()));
+            }
+            Err(error) => break Err(format!("{tool}: {error}")),
+        }
+    };
+    let _ = writer.join();
+    let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
+    let status = status?;
+    if status.success() {
+        return Ok(out);
+    }
+    let words: String = err.trim().chars().take(400).collect();
+    Err(format!("{tool} {}: {words}", args.join(" ")))
+}
+
+fn family(v4: bool) -> &'static str {
+    if v4 { "-4" } else { "-6" }
+}
+
+impl Kernel {
+    /// Make the kernel's rules and routes these. With `look`, do not trust that what was put there is still there.
+    pub(super) fn put(
+        &mut self,
+        rules: &str,
+        routes: &BTreeSet<(bool, String)>,
+        look: bool,
+    ) -> Result<(), String> {
+        if look && !self.rules.is_empty() && show() != self.shown {
+            self.rules.clear();
+        }
+        if self.rules != rules {
+            run("nft", &["-f", "-"], rules)?;
+            rules.clone_into(&mut self.rules);
+            self.shown = show();
+        }
+        for v4 in [true, false] {
+            self.put_routes(routes, v4, look)?;
+        }
+        Ok(())
+    }
+
+    fn put_routes(&mut self, routes: &BTreeSet<(bool, String)>, v4: bool, look: bool) -> Result<(), String> {
+        let wanted: BTreeSet<&String> = routes.iter().filter(|(is, _)| *is == v4).map(|(_, r)| r).collect();
+        let had: BTreeSet<String> =
+            self.routes.iter().filter(|(is, _)| *is == v4).map(|(_, r)| r.clone()).collect();
+        if wanted.is_empty() && had.is_empty() {
+            return Ok(());
+        }
+        let family = family(v4);
+        let mut lines = String::new();
+        let number = TABLE.to_string();
+        if look || had.is_empty() {
+            if run("ip", &[family, "rule", "show", "pref", &number], "")?.trim().is_empty() {
+                run("ip", &[family, "rule", "add", "pref", &number, "lookup", &number], "")?;
+            }
+            // Of an earlier life of this program there may be others. A table that never was is no mistake.
+            let shown = run("ip", &[family, "route", "show", "table", &number], "").unwrap_or_default();
+            for line in shown.lines() {
+                let known = wanted.iter().any(|route| same(route, line));
+                if !known {
+                    lines.push_str(&format!("route del {} table {TABLE}\n", target(line)));
+                }
+            }
+            for route in &wanted {
+                if !shown.lines().any(|line| same(route, line)) {
+                    lines.push_str(&format!("route replace {} table {TABLE}\n", said(route, v4)));
+                }
+            }
+        } else {
+            for gone in had.iter().filter(|route| !wanted.contains(route)) {
+                lines.push_str(&format!("route del {} table {TABLE}\n", target(gone)));
+            }
+            for route in wanted.iter().filter(|route| !had.contains(**route)) {
+                lines.push_str(&format!("route replace {} table {TABLE}\n", said(route, v4)));
+            }
+        }
+        self.routes.retain(|(is, _)| *is != v4);
+        if !lines.is_empty() {
+            // What went with its device is no mistake; what cannot be added is.
+            let adds = lines.lines().filter(|line| line.starts_with("route replace"));
+            let (adds, dels): (Vec<_>, Vec<_>) =
+                (adds.collect(), lines.lines().filter(|line| line.starts_with("route del")).collect());
+            if !dels.is_empty() {
+                let _ = run("ip", &[family, "-force", "-batch", "-"], &(dels.join("\n") + "\n"));
+            }
+            if !adds.is_empty() {
+                run("ip", &[family, "-batch", "-"], &(adds.join("\n") + "\n"))?;
+            }
+        }
+        self.routes.extend(wanted.into_iter().map(|route| (v4, route.clone())));
+        Ok(())
+    }
+
+    /// Take away what was put there.
+    pub(super) fn clear(&mut self) {
+        if self.rules.is_empty() && self.routes.is_empty() {
+            return;
+        }
+        let _ = run("nft", &["delete", "table", "inet", RULES], "");
+        let number = TABLE.to_string();
+        for v4 in [true, false] {
+            let _ = run("ip", &[family(v4), "route", "flush", "table", &number], "");
+            let _ = run("ip", &[family(v4), "rule", "del", "pref", &number], "");
+        }
+        *self = Self::default();
+    }
+}
+
+fn show() -> String {
+    run("nft", &["list", "table", "inet", RULES], "").unwrap_or_default()
+}
+
+/// `local 10.0.0.1` or `10.0.0.0/8`: what a route is told from others by.
+fn target(route: &str) -> String {
+    let words = if route.starts_with("local ") { 2 } else { 1 };
+    route.split_whitespace().take(words).collect::<Vec<_>>().join(" ")
+}
+
+fn device(route: &str) -> Option<&str> {
+    let mut words = route.split_whitespace();
+    words.find(|word| *word == "dev").and_then(|_| words.next())
+}
+
+fn same(wanted: &str, shown: &str) -> bool {
+    target(wanted) == target(shown) && device(wanted) == device(shown)
+}
+
+/// The kernel gives routes of IPv6 no scope.
+fn said(route: &str, v4: bool) -> String {
+    if v4 { route.to_owned() } else { route.replace(" scope link", "").replace(" scope host", "") }
+}
+
+/// Let the engine's rules pass what goes between bridges and the tunnel, whatever its policy is: they leave a place for that.
+pub(super) fn admit() -> Result<(), String> {
+    for tool in ["iptables", "ip6tables"] {
+        let bridges = format!("{BRIDGE_PREFIX}+");
+        for (from, to) in [(bridges.as_str(), DEVICE), (DEVICE, bridges.as_str())] {
+            let rule = ["DOCKER-USER", "-i", from, "-o", to, "-j", "ACCEPT"];
+            let with = |what| [&["-w", "5", what][..], &rule].concat();
+            if run(tool, &with("-C"), "").is_ok() {
+                continue;
+            }
+            if let Err(why) = run(tool, &with("-I"), "") {
+                // An engine without that place has no rules of the family either.
+                tracing::debug!(tool, why, "nothing was let pass");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How a bridge has to be: it answers for addresses that are elsewhere, at once, and sends nobody another way.
+pub(super) fn prepare_bridge(bridge: &str, hairpin: bool) -> Result<(), String> {
+    let conf = format!("/proc/sys/net/ipv4/conf/{bridge}");
+    write(&format!("{conf}/proxy_arp"), "1")?;
+    write(&format!("{conf}/send_redirects"), "0")?;
+    write(&format!("/proc/sys/net/ipv4/neigh/{bridge}/proxy_delay"), "0")?;
+    if hairpin {
+        // A task that asks itself by a virtual address: the flag goes with each start of its container.
+        let ports =
+            std::fs::read_dir(format!("/sys/class/net/{bridge}/brif")).into_iter().flatten().flatten();
+        for port in ports {
+            let flag = port.path().join("hairpin_mode");
+            if std::fs::read_to_string(&flag).is_ok_and(|on| on.trim() == "0") {
+                // A container that is just gone took it along.
+                let _ = std::fs::write(&flag, "1");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write(path: &str, value: &str) -> Result<(), String> {
+    if std::fs::read_to_string(path).is_ok_and(|now| now.trim() == value) {
+        return Ok(());
+    }
+    std::fs::write(path, value).map_err(|error| format!("{path}: {error}"))
+}
+
+/// Whether this host has the device.
+pub(super) fn exists(device: &str) -> bool {
+    Path::new("/sys/class/net").join(device).exists()
+}
+
+/// Whether bridges pass what they carry through the rules of IP.
+pub(super) fn bridge_filter() -> bool {
+    let flag = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    flag.is_ok_and(|flag| flag.trim() == "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_told_apart_as_the_kernel_shows_them() {
+        assert!(same("10.1.0.3 dev shl-a scope link", "10.1.0.3 dev shl-a scope link "));
+        assert!(same("fd00::3 dev shl-a scope link", "fd00::3 dev shl-a metric 1024 pref medium"));
+        assert!(same("local 10.1.0.2 dev lo scope host", "local 10.1.0.2 dev lo scope host"));
+        assert!(!same("10.1.0.3 dev shl-a scope link", "10.1.0.3 dev shl-b scope link"));
+        assert!(!same("10.1.0.3 dev shl-a scope link", "10.1.0.30 dev shl-a scope link"));
+    }
+
+    #[test]
+    fn a_tool_that_is_missing_is_named() {
+        let why = run("no-such-tool-at-all", &[], "").unwrap_err();
+        assert!(why.contains("no-such-tool-at-all is missing on this host"), "{why}");
+        assert!(run("sh", &["-c", "echo no >&2; exit 3"], "").unwrap_err().ends_with(": no"));
+        assert_eq!(run("cat", &[], "a\nb").unwrap(), "a\nb");
+    }
+}

@@ -1,0 +1,404 @@
+//! Networks that span nodes, on this one: the way of their packets to other hosts, and what this host's kernel is told.
+//!
+//! On a host a network is a bridge, which the container engine makes. This module adds what the bridge does not do: it
+//! routes the network's other addresses into a device whose packets travel to the node that has them, over the same
+//! QUIC as everything else, and it keeps the rules that turn a virtual address into a task's. Rules and routes live in
+//! tables of their own, are replaced whole, and are put back if somebody removes them. They stay while this program
+//! restarts.
+
+mod host;
+mod packet;
+mod rules;
+mod tunnel;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shoal_core::mesh::RouteChange;
+use shoal_core::model::{NetworkId, NetworkInfo, NodeId, Task, TaskId, TaskNetwork};
+use shoal_core::overlay::{Dropped, OverlayTable};
+use shoal_core::task::BoxFuture;
+use tokio::sync::watch;
+use tun_rs::DeviceBuilder;
+
+use crate::mesh::threads::Threads;
+use crate::{Endpoint, FrameReceiver, FrameSender};
+use host::Kernel;
+use rules::{DEVICE, Here};
+use tunnel::Shared;
+
+/// Whether what was put into the kernel is still there is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// What could not be put there is tried again after this.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A task waits so long at most for its networks.
+const READY_MAX: Duration = Duration::from_secs(20);
+/// What a bridge carries at once; the way between hosts takes packets of any size, so nothing needs to be smaller.
+const MTU: u16 = 1500;
+
+/// How a node's part of the networks is set up.
+pub struct Config {
+    /// This node.
+    pub node: NodeId,
+    /// What reaches the others.
+    pub endpoint: Endpoint,
+    /// Whether all nodes share this host and its engine, as in a cluster for trying out: every task is then on it.
+    pub one_host: bool,
+}
+
+/// Figures of the way to one node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeerStats {
+    /// The node.
+    pub node: NodeId,
+    /// Packets sent to it.
+    pub packets_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+    /// Packets that came from it and were passed on.
+    pub packets_in: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Packets that found the way full or the node silent.
+    pub lost: u64,
+}
+
+/// Figures of this node's part of the networks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OverlayStats {
+    /// By node.
+    pub peers: Vec<PeerStats>,
+    /// Packets that were not passed on, by reason.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// What was no packet.
+    pub malformed: u64,
+    /// Why rules and routes are not as they should be; empty if they are.
+    pub error: String,
+}
+
+/// What the kernel shall hold.
+#[derive(Debug, Default)]
+struct Wish {
+    /// Tasks of this node, from before they start until they are removed.
+    tasks: BTreeMap<TaskId, Vec<TaskNetwork>>,
+    /// All networks that there are services in.
+    networks: BTreeMap<NetworkId, Arc<NetworkInfo>>,
+    table: Arc<OverlayTable>,
+    /// Counts the changes.
+    number: u64,
+    stop: bool,
+}
+
+/// The wish up to which the kernel follows, and why it does no further.
+type Done = (u64, Result<(), String>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    one_host: bool,
+    wish: Mutex<Wish>,
+    kick: Condvar,
+    done: watch::Sender<Done>,
+    threads: Threads,
+}
+
+/// A node's part of the networks.
+pub struct Overlay(Arc<Inner>);
+
+impl Inner {
+    fn wish(&self) -> MutexGuard<'_, Wish> {
+        self.wish.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Change the wish. Returns its number.
+    fn change(&self, change: impl FnOnce(&mut Wish)) -> u64 {
+        let mut wish = self.wish();
+        change(&mut wish);
+        wish.number += 1;
+        self.kick.notify_all();
+        wish.number
+    }
+}
+
+impl Overlay {
+    /// No network yet: nothing of the host is touched before the first task of one.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn start(config: Config) -> std::io::Result<Self> {
+        let inner = Arc::new(Inner {
+            shared: Arc::new(Shared::new(config.node, config.endpoint)),
+            one_host: config.one_host,
+            wish: Mutex::default(),
+            kick: Condvar::new(),
+            done: watch::channel((0, Ok(()))).0,
+            threads: Threads::start(1)?,
+        });
+        let keeper = Arc::clone(&inner);
+        std::thread::Builder::new().name("networks".into()).spawn(move || keep(&keeper))?;
+        Ok(Self(inner))
+    }
+
+    /// Take in what changed of the routes.
+    pub fn follow(&self, changes: &[RouteChange]) {
+        let inner = &self.0;
+        let ours = |change: &&RouteChange| {
+            let routes = change.before.iter().chain(&change.after);
+            routes.into_iter().any(|route| !route.networks.is_empty())
+        };
+        let changes: Vec<&RouteChange> = changes.iter().filter(ours).collect();
+        if changes.is_empty() {
+            return;
+        }
+        inner.change(|wish| {
+            let mut table = (*wish.table).clone();
+            changes.iter().for_each(|change| table.follow(change));
+            wish.table = Arc::new(table);
+            for place in changes.iter().filter_map(|change| change.after.as_ref()).flat_map(|r| &r.networks) {
+                wish.networks.insert(place.network.id, Arc::clone(&place.network));
+            }
+            inner.shared.prune(&wish.table);
+            *inner.shared.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&wish.table);
+        });
+    }
+
+    /// Make this host ready for a task, whose bridges are there already.
+    ///
+    /// # Errors
+    /// What this host lacks, in words.
+    pub async fn attach(&self, task: &Task) -> Result<(), String> {
+        if task.networks.is_empty() {
+            return Ok(());
+        }
+        let mut done = self.0.done.subscribe();
+        let number = self.0.change(|wish| {
+            wish.tasks.insert(task.id, task.networks.clone());
+        });
+        let ready = done.wait_for(|(followed, _)| *followed >= number);
+        match tokio::time::timeout(READY_MAX, ready).await {
+            Ok(Ok(done)) => done.1.clone(),
+            Ok(Err(_)) => Err("this node is stopping".into()),
+            Err(_) => Err(format!("networks were not ready within {} s", READY_MAX.as_secs())),
+        }
+    }
+
+    /// A task's container has started: its port of the bridge is there only now.
+    pub fn started(&self, task: &Task) {
+        if !task.networks.is_empty() {
+            self.0.change(|_| ());
+        }
+    }
+
+    /// A task's container is gone.
+    pub fn detach(&self, task: TaskId) {
+        if self.0.wish().tasks.contains_key(&task) {
+            self.0.change(|wish| drop(wish.tasks.remove(&task)));
+        }
+    }
+
+    /// Serve a stream of packets from another node.
+    pub fn serve(&self, from: NodeId, tx: FrameSender, rx: FrameReceiver) -> BoxFuture<'static, ()> {
+        let served = self.0.threads.next().spawn(tunnel::inward(Arc::clone(&self.0.shared), from, tx, rx));
+        Box::pin(async move {
+            let _ = served.await;
+        })
+    }
+
+    /// What it did so far.
+    #[must_use]
+    pub fn stats(&self) -> OverlayStats {
+        let counters = &self.0.shared.counters;
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let peers = counters.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        OverlayStats {
+            peers: peers
+                .iter()
+                .map(|(node, of)| PeerStats {
+                    node: *node,
+                    packets_out: read(&of.packets_out),
+                    bytes_out: read(&of.bytes_out),
+                    packets_in: read(&of.packets_in),
+                    bytes_in: read(&of.bytes_in),
+                    lost: read(&of.lost),
+                })
+                .collect(),
+            dropped: Dropped::ALL.map(|why| (why.name(), read(&counters.dropped[why as usize]))).to_vec(),
+            malformed: read(&counters.malformed),
+            error: self.0.done.borrow().1.clone().err().unwrap_or_default(),
+        }
+    }
+
+    /// Pass no more packets between hosts. Rules and routes stay: what the kernel carries by itself goes on.
+    pub fn stop(&self) {
+        self.0.change(|wish| wish.stop = true);
+        self.0.threads.stop();
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Make the kernel follow the wish, until that ends.
+fn keep(inner: &Arc<Inner>) {
+    let mut kernel = Kernel::default();
+    let mut followed = 0;
+    let mut failed = false;
+    // What an earlier life left is not ours to trust.
+    let mut look = true;
+    loop {
+        let mut wish = inner.wish();
+        if wish.number == followed && !wish.stop {
+            let pause = if failed { RETRY_AFTER } else { LOOK_EVERY };
+            let (next, waited) = inner.kick.wait_timeout(wish, pause).unwrap_or_else(PoisonError::into_inner);
+            wish = next;
+            look |= waited.timed_out();
+        }
+        if wish.stop {
+            return;
+        }
+        let number = wish.number;
+        let (table, here) = (Arc::clone(&wish.table), here(inner, &wish));
+        drop(wish);
+        let result = if number == 0 { Ok(()) } else { follow(inner, &mut kernel, here, &table, look) };
+        failed = result.is_err();
+        look = failed;
+        if let Err(why) = &result
+            && inner.done.borrow().1.as_ref() != Err(why)
+        {
+            tracing::warn!(why, again_in = ?RETRY_AFTER, "networks are not as they should be on this host");
+        }
+        followed = number;
+        let _ = inner.done.send_replace((number, result));
+    }
+}
+
+/// What is on this host: what its tasks say, and the table where it says the same of tasks whose bridge is there.
+fn here(inner: &Inner, wish: &Wish) -> Here {
+    let mut here = Here { bridge_filter: host::bridge_filter(), ..Here::default() };
+    for place in wish.tasks.values().flatten() {
+        here.networks.insert(place.network.id, Arc::clone(&place.network));
+        here.addresses.extend(place.addresses.iter().map(|ip| (*ip, place.network.id)));
+    }
+    let mut bridges: BTreeMap<NetworkId, bool> = BTreeMap::new();
+    for (address, place) in wish.table.places() {
+        if place.node != inner.shared.here && !inner.one_host {
+            continue;
+        }
+        let Some(network) = wish.networks.get(&place.network) else { continue };
+        let there = bridges.entry(network.id).or_insert_with(|| host::exists(&network.bridge()));
+        if *there {
+            here.networks.entry(network.id).or_insert_with(|| Arc::clone(network));
+            here.addresses.insert(address, network.id);
+        }
+    }
+    here
+}
+
+fn follow(
+    inner: &Arc<Inner>,
+    kernel: &mut Kernel,
+    mut here: Here,
+    table: &OverlayTable,
+    look: bool,
+) -> Result<(), String> {
+    if here.networks.is_empty() {
+        // With the last network all of it goes; a node that never had one leaves the host alone.
+        kernel.clear();
+        return Ok(());
+    }
+    for network in here.networks.values() {
+        let bridge = network.bridge();
+        if !host::exists(&bridge) {
+            return Err(format!("network {}: its bridge {bridge} is not there", network.name));
+        }
+        host::prepare_bridge(&bridge, here.bridge_filter)?;
+    }
+    if !inner.one_host {
+        device(inner)?;
+        here.device = true;
+        if look {
+            host::admit()?;
+        }
+    }
+    kernel.put(&rules::rules(&here, table), &rules::routes(&here, table), look)
+}
+
+/// Open the device that leads to other hosts, if it is not yet.
+fn device(inner: &Arc<Inner>) -> Result<(), String> {
+    let is_open = || inner.shared.device.read().unwrap_or_else(PoisonError::into_inner).is_some();
+    if is_open() && host::exists(DEVICE) {
+        return Ok(());
+    }
+    // It has to be made where its packets are taken.
+    let runtime = inner.threads.next();
+    let _inside = runtime.enter();
+    let device = DeviceBuilder::new().name(DEVICE).mtu(MTU).offload(true).build_async();
+    let device = device.map_err(|error| {
+        format!("no device for packets between hosts ({error}): /dev/net/tun and the right to administer networks are needed")
+    })?;
+    let device = Arc::new(device);
+    *inner.shared.device.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&device));
+    let shared = Arc::clone(&inner.shared);
+    runtime.spawn(async move {
+        let error = tunnel::outward(Arc::clone(&shared), device).await;
+        tracing::warn!(%error, "the device for packets between hosts is gone");
+        shared.device.write().unwrap_or_else(PoisonError::into_inner).take();
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use shoal_core::mesh::{Backend, Options, Route, RouteNetwork};
+    use shoal_core::model::{Pool, ServiceId, Slot};
+
+    use super::*;
+
+    pub(super) fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    pub(super) fn info(id: u128) -> Arc<NetworkInfo> {
+        let pool = Pool::new(format!("10.{id}.0.0/16").parse().unwrap(), None).unwrap();
+        Arc::new(NetworkInfo {
+            id: NetworkId::from_u128(id),
+            name: "back".into(),
+            internal: false,
+            attachable: false,
+            pools: vec![pool],
+        })
+    }
+
+    /// A new service in a network, its virtual address being this.
+    pub(super) fn change(service: u128, address: &str, backends: &[&str]) -> RouteChange {
+        let number: u128 = address.split('.').nth(1).unwrap().parse().unwrap();
+        let network = info(number);
+        let backend = |(at, text): (usize, &&str)| Backend {
+            task: TaskId::from_u128(service * 100 + at as u128),
+            node: NodeId::from_u128(1),
+            addr: "192.0.2.1:7300".into(),
+            slot: Slot::Replica(at as u64 + 1),
+            addresses: vec![(network.id, vec![ip(text)])],
+        };
+        let after = Route {
+            service: ServiceId::from_u128(service),
+            name: format!("s{service}"),
+            ports: Vec::new(),
+            options: Options::default(),
+            backends: backends.iter().enumerate().map(backend).collect(),
+            networks: vec![RouteNetwork {
+                network: Arc::clone(&network),
+                aliases: Vec::new(),
+                addresses: vec![ip(address)],
+            }],
+            others: Vec::new(),
+        };
+        RouteChange { before: None, after: Some(Arc::new(after)) }
+    }
+}

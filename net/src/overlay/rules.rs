@@ -1,0 +1,274 @@
+//! What the kernel is told, as text for `nft` and `ip`: a pure function of what is here and what is known.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use shoal_core::model::{BRIDGE_PREFIX, NetworkId, NetworkInfo};
+use shoal_core::overlay::OverlayTable;
+
+/// The device that leads to other nodes.
+pub(super) const DEVICE: &str = "shoal0";
+/// Our routing table and the priority of the rule that leads to it: after the host's own addresses, before its routes.
+pub(super) const TABLE: u32 = 5300;
+/// Our table of rules.
+pub(super) const RULES: &str = "shoal";
+
+/// What is on this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Here {
+    /// Networks with tasks here.
+    pub(super) networks: BTreeMap<NetworkId, Arc<NetworkInfo>>,
+    /// Addresses of tasks here, each with its network.
+    pub(super) addresses: BTreeMap<IpAddr, NetworkId>,
+    /// Whether bridges pass what they carry through the rules of IP.
+    pub(super) bridge_filter: bool,
+    /// Whether there is a way to other hosts.
+    pub(super) device: bool,
+}
+
+impl Here {
+    fn bridges(&self) -> impl Iterator<Item = (String, &Arc<NetworkInfo>)> {
+        self.networks.values().map(|network| (network.bridge(), network))
+    }
+}
+
+fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// What is said once for each family of addresses.
+struct Family {
+    v4: bool,
+    /// `ip` or `ip6`.
+    word: &'static str,
+    /// The type of its addresses in sets.
+    kind: &'static str,
+}
+
+const FAMILIES: [Family; 2] = [
+    Family { v4: true, word: "ip", kind: "ipv4_addr" },
+    Family { v4: false, word: "ip6", kind: "ipv6_addr" },
+];
+
+/// The whole table of rules, replacing the one before in one step.
+pub(super) fn rules(here: &Here, table: &OverlayTable) -> String {
+    let mut text = format!("add table inet {RULES}\ndelete table inet {RULES}\ntable inet {RULES} {{\n");
+    let virtuals: Vec<_> =
+        table.virtuals().filter(|(_, behind)| here.networks.contains_key(&behind.network)).collect();
+    let mut chains = String::new();
+    for family in &FAMILIES {
+        let mut leads = Vec::new();
+        let mut dead = Vec::new();
+        for (number, (address, behind)) in virtuals.iter().enumerate() {
+            if address.is_ipv4() != family.v4 {
+                continue;
+            }
+            if behind.backends.is_empty() {
+                dead.push(*address);
+                continue;
+            }
+            leads.push(format!("{address} : goto virtual_{number}"));
+            let turns = behind.backends.iter().enumerate().map(|(turn, ip)| format!("{turn} : {ip}"));
+            let _ = writeln!(
+                chains,
+                "  chain virtual_{number} {{\n    dnat {} to numgen random mod {} map {{ {} }}\n  }}",
+                family.word,
+                behind.backends.len(),
+                list(turns)
+            );
+        }
+        let Family { word, kind, v4 } = family;
+        let own = here.addresses.keys().filter(|ip| ip.is_ipv4() == *v4).map(|ip| format!("{ip} . {ip}"));
+        let subnets = |open_only: bool| {
+            let networks = here.networks.values().filter(move |network| !open_only || !network.internal);
+            let pools = networks.flat_map(|network| &network.pools).map(|pool| pool.subnet);
+            list(pools.filter(|subnet| subnet.addr().is_ipv4() == *v4))
+        };
+        set(&mut text, &format!("map {word}_virtual"), &format!("{kind} : verdict"), "", &list(leads));
+        set(&mut text, &format!("set {word}_dead"), kind, "", &list(dead));
+        set(&mut text, &format!("set {word}_self"), &format!("{kind} . {kind}"), "", &list(own));
+        set(&mut text, &format!("set {word}_all"), kind, "flags interval; ", &subnets(false));
+        set(&mut text, &format!("set {word}_open"), kind, "flags interval; ", &subnets(true));
+    }
+    text.push_str(&chains);
+    text.push_str(&before_routing());
+    text.push_str(&after_routing(here));
+    text.push_str(&forwarded(here));
+    // Whom a virtual address stands for is not the sender's concern.
+    let _ = write!(
+        text,
+        "  chain output {{\n    type filter hook output priority 0; policy accept;\n    oifname \"{BRIDGE_PREFIX}*\" \
+         icmp type redirect drop\n  }}\n}}\n"
+    );
+    text
+}
+
+fn set(text: &mut String, name: &str, kind: &str, flags: &str, elements: &str) {
+    let elements = if elements.is_empty() { String::new() } else { format!("elements = {{ {elements} }} ") };
+    let _ = writeln!(text, "  {name} {{ type {kind}; {flags}{elements}}}");
+}
+
+fn before_routing() -> String {
+    let mut text =
+        "  chain prerouting {\n    type nat hook prerouting priority -110; policy accept;\n".to_owned();
+    for Family { word, .. } in &FAMILIES {
+        let _ = writeln!(text, "    iifname \"{BRIDGE_PREFIX}*\" {word} daddr vmap @{word}_virtual");
+    }
+    text + "  }\n"
+}
+
+fn after_routing(here: &Here) -> String {
+    let mut text =
+        "  chain postrouting {\n    type nat hook postrouting priority 90; policy accept;\n".to_owned();
+    for Family { word, v4, .. } in &FAMILIES {
+        // A task that asks itself by a virtual address has to see somebody else answer.
+        let _ = writeln!(text, "    ct status dnat {word} saddr . {word} daddr @{word}_self masquerade");
+        if !here.bridge_filter {
+            // Two tasks on one bridge answer each other directly, past the rules: the answer has to come back here.
+            for (bridge, network) in here.bridges() {
+                for pool in network.pools.iter().filter(|pool| pool.subnet.addr().is_ipv4() == *v4) {
+                    let _ = writeln!(
+                        text,
+                        "    ct status dnat {word} saddr {} oifname \"{bridge}\" masquerade",
+                        pool.subnet
+                    );
+                }
+            }
+        }
+        // Outside nobody knows the way back to a task.
+        let _ = writeln!(
+            text,
+            "    {word} saddr @{word}_open oifname != \"{BRIDGE_PREFIX}*\" oifname != \"{DEVICE}\" masquerade"
+        );
+    }
+    text + "  }\n"
+}
+
+fn forwarded(here: &Here) -> String {
+    let mut text = String::new();
+    let mut dead = String::new();
+    for Family { word, .. } in &FAMILIES {
+        let _ = writeln!(dead, "    {word} daddr @{word}_dead meta l4proto tcp reject with tcp reset");
+        let _ = writeln!(dead, "    {word} daddr @{word}_dead reject");
+    }
+    // A virtual address that nobody stands behind is this host's own as far as the kernel knows.
+    let _ = write!(
+        text,
+        "  chain input {{\n    type filter hook input priority -10; policy accept;\n{dead}  }}\n  chain forward \
+         {{\n    type filter hook forward priority -10; policy accept;\n{dead}"
+    );
+    for (bridge, network) in here.bridges() {
+        // Networks are islands: nothing goes from one to another, nor out under a borrowed address.
+        let _ = writeln!(
+            text,
+            "    iifname \"{bridge}\" oifname \"{BRIDGE_PREFIX}*\" oifname != \"{bridge}\" drop"
+        );
+        for pool in &network.pools {
+            let word = if pool.subnet.addr().is_ipv4() { "ip" } else { "ip6" };
+            let link_local = if word == "ip6" { " ip6 saddr != fe80::/10" } else { "" };
+            let _ =
+                writeln!(text, "    iifname \"{bridge}\" {word} saddr != {}{link_local} drop", pool.subnet);
+        }
+    }
+    // What nobody inside asked for comes in by a published port or by the tunnel.
+    text.push_str("    ct state established,related accept\n    ct status dnat accept\n");
+    for Family { word, .. } in &FAMILIES {
+        let _ = writeln!(
+            text,
+            "    iifname != \"{BRIDGE_PREFIX}*\" iifname != \"{DEVICE}\" {word} daddr @{word}_all drop"
+        );
+    }
+    text + "  }\n"
+}
+
+/// Routes of our table, one a line, as `ip route` takes and shows them.
+pub(super) fn routes(here: &Here, table: &OverlayTable) -> BTreeSet<(bool, String)> {
+    let mut routes = BTreeSet::new();
+    for (address, network) in &here.addresses {
+        if let Some(network) = here.networks.get(network) {
+            routes.insert((address.is_ipv4(), format!("{address} dev {} scope link", network.bridge())));
+        }
+    }
+    for (address, behind) in table.virtuals() {
+        if here.networks.contains_key(&behind.network) {
+            // The host answers for it, so that what is sent to it comes by the rules.
+            routes.insert((address.is_ipv4(), format!("local {address} dev lo scope host")));
+        }
+    }
+    if here.device {
+        for pool in here.networks.values().flat_map(|network| &network.pools) {
+            routes.insert((pool.subnet.addr().is_ipv4(), format!("{} dev {DEVICE} scope link", pool.subnet)));
+        }
+    }
+    routes
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_core::model::Pool;
+
+    use super::super::tests::{change, info, ip};
+    use super::*;
+
+    fn here(bridge_filter: bool) -> Here {
+        let network = info(1);
+        Here {
+            addresses: BTreeMap::from([(ip("10.1.0.3"), network.id)]),
+            networks: BTreeMap::from([(network.id, network)]),
+            bridge_filter,
+            device: true,
+        }
+    }
+
+    #[test]
+    fn a_virtual_address_leads_to_its_backends_and_one_without_is_refused() {
+        let mut table = OverlayTable::default();
+        table.follow(&change(1, "10.1.0.2", &["10.1.0.3", "10.1.0.4"]));
+        table.follow(&change(2, "10.1.0.9", &[]));
+        let text = rules(&here(true), &table);
+        assert!(text.contains("dnat ip to numgen random mod 2 map { 0 : 10.1.0.3, 1 : 10.1.0.4 }"), "{text}");
+        assert!(text.contains("set ip_dead { type ipv4_addr; elements = { 10.1.0.9 } }"), "{text}");
+        assert!(text.contains("elements = { 10.1.0.3 . 10.1.0.3 }"), "{text}");
+        assert!(!text.contains("ct status dnat ip saddr 10.1.0.0/16 oifname"), "{text}");
+        let text = rules(&here(false), &table);
+        assert!(text.contains("ct status dnat ip saddr 10.1.0.0/16 oifname \"shl-"), "{text}");
+    }
+
+    #[test]
+    fn networks_that_are_not_here_leave_no_trace() {
+        let mut table = OverlayTable::default();
+        table.follow(&change(2, "10.1.0.9", &["10.1.0.8"]));
+        let elsewhere = Here { networks: BTreeMap::new(), ..here(true) };
+        assert!(!rules(&elsewhere, &table).contains("10.1.0.8"));
+        assert_eq!(routes(&elsewhere, &table), BTreeSet::new());
+    }
+
+    #[test]
+    fn an_internal_network_does_not_get_out() {
+        let mut inside = (*info(1)).clone();
+        inside.internal = true;
+        let here = Here { networks: BTreeMap::from([(inside.id, Arc::new(inside))]), ..here(true) };
+        let text = rules(&here, &OverlayTable::default());
+        assert!(text.contains("set ip_open { type ipv4_addr; flags interval; }"), "{text}");
+        assert!(text.contains("set ip_all { type ipv4_addr; flags interval; elements = { 10.1.0.0/16 } }"));
+    }
+
+    #[test]
+    fn routes_lead_to_tasks_here_to_virtual_addresses_and_to_the_rest() {
+        let mut table = OverlayTable::default();
+        table.follow(&change(1, "10.1.0.2", &["10.1.0.3"]));
+        let mut here = here(true);
+        let pool = Pool::new("fd00::/64".parse().unwrap(), None).unwrap();
+        Arc::make_mut(here.networks.values_mut().next().unwrap()).pools.push(pool);
+        let bridge = here.networks.values().next().unwrap().bridge();
+        let expected = [
+            (false, "fd00::/64 dev shoal0 scope link".to_owned()),
+            (true, "10.1.0.0/16 dev shoal0 scope link".to_owned()),
+            (true, format!("10.1.0.3 dev {bridge} scope link")),
+            (true, "local 10.1.0.2 dev lo scope host".to_owned()),
+        ];
+        assert_eq!(routes(&here, &table), BTreeSet::from(expected));
+    }
+}
