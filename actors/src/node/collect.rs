@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use shoal_core::model::{NodeState, TaskState};
 use shoal_core::store::State;
 use shoal_net::mesh::PortStats;
+use shoal_net::overlay::PeerStats;
 
 use super::{Inner, Node};
 
@@ -65,6 +66,7 @@ impl Collector for NodeCollector {
         let mut page = Page(encoder);
         transport(&mut page, &node)?;
         mesh(&mut page, &node)?;
+        overlay(&mut page, &node)?;
         tasks(&mut page, &node)?;
         gossip(&mut page, &node)?;
         raft(&mut page, &node)?;
@@ -156,6 +158,44 @@ fn mesh(page: &mut Page<'_>, node: &Node) -> fmt::Result {
         })?;
     }
     Ok(())
+}
+
+type OfPeer = fn(&PeerStats) -> u64;
+
+/// By node.
+const OVERLAY_COUNTERS: [(&str, &str, OfPeer); 5] = [
+    ("shoal_overlay_sent_packets", "Packets of networks sent to a node; large ones count once", |p| {
+        p.packets_out
+    }),
+    ("shoal_overlay_sent_bytes", "Their bytes", |p| p.bytes_out),
+    ("shoal_overlay_received_packets", "Packets of networks that came from a node and were passed on", |p| {
+        p.packets_in
+    }),
+    ("shoal_overlay_received_bytes", "Their bytes", |p| p.bytes_in),
+    ("shoal_overlay_lost_packets", "Packets that found the way full or the node silent", |p| p.lost),
+];
+
+fn overlay(page: &mut Page<'_>, node: &Node) -> fmt::Result {
+    let Some(stats) = node.overlay_stats() else { return Ok(()) };
+    for (name, help, of) in OVERLAY_COUNTERS.iter().filter(|_| !stats.peers.is_empty()) {
+        let mut encoder = page.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for peer in &stats.peers {
+            let labels = [("peer", peer.node.to_string())];
+            ConstCounter::new(of(peer)).encode(encoder.encode_family(&labels)?)?;
+        }
+    }
+    let help = "Packets of networks that were not passed on: nobody has the address, it is on another node, the sender's is \
+                not its own, or it is of another network";
+    let mut encoder = page.0.encode_descriptor("shoal_overlay_dropped", help, None, MetricType::Counter)?;
+    for (reason, count) in &stats.dropped {
+        ConstCounter::new(*count).encode(encoder.encode_family(&[("reason", *reason)])?)?;
+    }
+    page.counter("shoal_overlay_malformed", "What came as a packet and was none", stats.malformed)?;
+    page.gauge(
+        "shoal_overlay_unready",
+        "Whether this host's rules and routes for networks are not as they should be",
+        u64::from(!stats.error.is_empty()),
+    )
 }
 
 fn tasks(page: &mut Page<'_>, node: &Node) -> fmt::Result {

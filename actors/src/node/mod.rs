@@ -31,6 +31,7 @@ use shoal_net::ca::{CertificateAuthority, JoinToken};
 use shoal_net::gossip::{GossipConfig, Membership, View};
 use shoal_net::identity::{Credentials, NodeKey};
 use shoal_net::mesh::MeshStats;
+use shoal_net::overlay::OverlayStats;
 use shoal_net::task::Scope;
 use shoal_net::{Endpoint, Identity};
 
@@ -256,6 +257,12 @@ impl Node {
     #[must_use]
     pub fn mesh_stats(&self) -> Option<MeshStats> {
         self.member()?.mesh.as_ref().map(|mesh| mesh.stats())
+    }
+
+    /// What its part of the networks did, while it is a member and has one.
+    #[must_use]
+    pub fn overlay_stats(&self) -> Option<OverlayStats> {
+        self.member()?.mesh.as_ref().map(|mesh| mesh.overlay())
     }
 
     /// All that gossip knows, while it is a member.
