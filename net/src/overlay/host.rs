@@ -219,17 +219,20 @@ pub(super) fn prepare_bridge(bridge: &str, hairpin: bool) -> Result<(), String> 
     write(&format!("/proc/sys/net/ipv4/neigh/{bridge}/proxy_delay"), "0")?;
     if hairpin {
         // A task that asks itself by a virtual address: the flag goes with each start of its container.
-        let ports =
-            std::fs::read_dir(format!("/sys/class/net/{bridge}/brif")).into_iter().flatten().flatten();
-        for port in ports {
-            let flag = port.path().join("hairpin_mode");
-            if std::fs::read_to_string(&flag).is_ok_and(|on| on.trim() == "0") {
-                // A container that is just gone took it along.
-                let _ = std::fs::write(&flag, "1");
-            }
+        let shown = run("ip", &["-o", "link", "show", "master", bridge], "")?;
+        let ports = shown.lines().filter_map(port).map(|port| format!("link set dev {port} hairpin on\n"));
+        let lines: String = ports.collect();
+        if !lines.is_empty() {
+            // A container that is just gone took its port along.
+            let _ = run("bridge", &["-force", "-batch", "-"], &lines);
         }
     }
     Ok(())
+}
+
+/// The name in a line of `ip -o link`: `7: veth1a2b@if6: <BROADCAST…`.
+fn port(line: &str) -> Option<&str> {
+    line.split_whitespace().nth(1)?.split(['@', ':']).next().filter(|name| !name.is_empty())
 }
 
 fn write(path: &str, value: &str) -> Result<(), String> {
@@ -241,7 +244,7 @@ fn write(path: &str, value: &str) -> Result<(), String> {
 
 /// Whether this host has the device.
 pub(super) fn exists(device: &str) -> bool {
-    Path::new("/sys/class/net").join(device).exists()
+    Path::new("/proc/sys/net/ipv4/conf").join(device).exists()
 }
 
 /// Whether bridges pass what they carry through the rules of IP.
@@ -261,6 +264,13 @@ mod tests {
         assert!(same("local 10.1.0.2 dev lo scope host", "local 10.1.0.2 dev lo scope host"));
         assert!(!same("10.1.0.3 dev shl-a scope link", "10.1.0.3 dev shl-b scope link"));
         assert!(!same("10.1.0.3 dev shl-a scope link", "10.1.0.30 dev shl-a scope link"));
+    }
+
+    #[test]
+    fn ports_of_a_bridge_are_read() {
+        assert_eq!(port("7: veth1a2b@if6: <BROADCAST,UP> mtu 1500 master shl-a"), Some("veth1a2b"));
+        assert_eq!(port("7: veth1: <UP>"), Some("veth1"));
+        assert_eq!(port(""), None);
     }
 
     #[test]
