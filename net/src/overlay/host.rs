@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ pub(super) struct Kernel {
     /// How `nft` shows our table after it took the rules: it changes if somebody else changes it.
     shown: String,
     routes: BTreeSet<(bool, String)>,
+    neighbours: BTreeSet<(String, IpAddr)>,
 }
 
 /// Run a tool of the host. Returns what it says.
@@ -101,6 +103,34 @@ impl Kernel {
         Ok(())
     }
 
+    /// Let bridges answer for these addresses, each with its bridge, and for no others.
+    pub(super) fn put_neighbours(
+        &mut self,
+        wanted: &BTreeSet<(String, IpAddr)>,
+        look: bool,
+    ) -> Result<(), String> {
+        if wanted.is_empty() && self.neighbours.is_empty() {
+            return Ok(());
+        }
+        if look {
+            let shown = run("ip", &["-6", "neigh", "show", "proxy"], "")?;
+            self.neighbours = shown.lines().filter_map(neighbour).collect();
+        }
+        let line = |what: &str, (bridge, address): &(String, IpAddr)| {
+            format!("neigh {what} proxy {address} dev {bridge}\n")
+        };
+        let gone: String = self.neighbours.difference(wanted).map(|known| line("del", known)).collect();
+        let new: String = wanted.difference(&self.neighbours).map(|new| line("add", new)).collect();
+        if !gone.is_empty() {
+            let _ = run("ip", &["-6", "-force", "-batch", "-"], &gone);
+        }
+        if !new.is_empty() {
+            run("ip", &["-6", "-batch", "-"], &new)?;
+        }
+        self.neighbours.clone_from(wanted);
+        Ok(())
+    }
+
     fn put_routes(&mut self, routes: &BTreeSet<(bool, String)>, v4: bool, look: bool) -> Result<(), String> {
         let wanted: BTreeSet<&String> = routes.iter().filter(|(is, _)| *is == v4).map(|(_, r)| r).collect();
         let had: BTreeSet<String> =
@@ -172,6 +202,13 @@ fn show() -> String {
     run("nft", &["list", "table", "inet", RULES], "").unwrap_or_default()
 }
 
+/// `fd00::3 dev shl-a proxy`, if it is of a bridge of ours.
+fn neighbour(line: &str) -> Option<(String, IpAddr)> {
+    let address = line.split_whitespace().next()?.parse().ok()?;
+    let bridge = device(line).filter(|bridge| bridge.starts_with(BRIDGE_PREFIX))?;
+    Some((bridge.to_owned(), address))
+}
+
 /// `local 10.0.0.1` or `10.0.0.0/8`: what a route is told from others by.
 fn target(route: &str) -> String {
     let words = if route.starts_with("local ") { 2 } else { 1 };
@@ -212,11 +249,15 @@ pub(super) fn admit() -> Result<(), String> {
 }
 
 /// How a bridge has to be: it answers for addresses that are elsewhere, at once, and sends nobody another way.
-pub(super) fn prepare_bridge(bridge: &str, hairpin: bool) -> Result<(), String> {
+pub(super) fn prepare_bridge(bridge: &str, hairpin: bool, ipv6: bool) -> Result<(), String> {
     let conf = format!("/proc/sys/net/ipv4/conf/{bridge}");
     write(&format!("{conf}/proxy_arp"), "1")?;
     write(&format!("{conf}/send_redirects"), "0")?;
     write(&format!("/proc/sys/net/ipv4/neigh/{bridge}/proxy_delay"), "0")?;
+    if ipv6 {
+        write(&format!("/proc/sys/net/ipv6/conf/{bridge}/proxy_ndp"), "1")?;
+        write(&format!("/proc/sys/net/ipv6/neigh/{bridge}/proxy_delay"), "0")?;
+    }
     if hairpin {
         // A task that asks itself by a virtual address: the flag goes with each start of its container.
         let shown = run("ip", &["-o", "link", "show", "master", bridge], "")?;
@@ -264,6 +305,14 @@ mod tests {
         assert!(same("local 10.1.0.2 dev lo scope host", "local 10.1.0.2 dev lo scope host"));
         assert!(!same("10.1.0.3 dev shl-a scope link", "10.1.0.3 dev shl-b scope link"));
         assert!(!same("10.1.0.3 dev shl-a scope link", "10.1.0.30 dev shl-a scope link"));
+    }
+
+    #[test]
+    fn neighbours_of_our_bridges_are_read() {
+        let ours = Some(("shl-a".to_owned(), "fd00::3".parse().unwrap()));
+        assert_eq!(neighbour("fd00::3 dev shl-a proxy"), ours);
+        assert_eq!(neighbour("fd00::3 dev eth0 proxy"), None);
+        assert_eq!(neighbour(""), None);
     }
 
     #[test]

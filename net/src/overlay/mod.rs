@@ -315,7 +315,8 @@ fn follow(
         if !host::exists(&bridge) {
             return Err(format!("network {}: its bridge {bridge} is not there", network.name));
         }
-        host::prepare_bridge(&bridge, here.bridge_filter)?;
+        let ipv6 = network.pools.iter().any(|pool| pool.subnet.addr().is_ipv6());
+        host::prepare_bridge(&bridge, here.bridge_filter, ipv6)?;
     }
     if !inner.one_host {
         device(inner)?;
@@ -324,7 +325,8 @@ fn follow(
             host::admit()?;
         }
     }
-    kernel.put(&rules::rules(&here, table), &rules::routes(&here, table), look)
+    kernel.put(&rules::rules(&here, table), &rules::routes(&here, table), look)?;
+    kernel.put_neighbours(&rules::neighbours(&here, table), look)
 }
 
 /// Open the device that leads to other hosts, if it is not yet.

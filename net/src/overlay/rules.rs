@@ -100,7 +100,7 @@ pub(super) fn rules(here: &Here, table: &OverlayTable) -> String {
     let _ = write!(
         text,
         "  chain output {{\n    type filter hook output priority 0; policy accept;\n    oifname \"{BRIDGE_PREFIX}*\" \
-         icmp type redirect drop\n  }}\n}}\n"
+         icmp type redirect drop\n    oifname \"{BRIDGE_PREFIX}*\" icmpv6 type nd-redirect drop\n  }}\n}}\n"
     );
     text
 }
@@ -203,6 +203,14 @@ pub(super) fn routes(here: &Here, table: &OverlayTable) -> BTreeSet<(bool, Strin
         }
     }
     routes
+}
+
+/// Addresses of IPv6 that a bridge answers for, each with the bridge: of IPv4 it answers for all that it routes elsewhere.
+pub(super) fn neighbours(here: &Here, table: &OverlayTable) -> BTreeSet<(String, IpAddr)> {
+    let places = table.places().map(|(address, place)| (address, place.network));
+    let all = places.chain(table.virtuals().map(|(address, behind)| (address, behind.network)));
+    let elsewhere = all.filter(|(address, _)| address.is_ipv6() && !here.addresses.contains_key(address));
+    elsewhere.filter_map(|(address, id)| Some((here.networks.get(&id)?.bridge(), address))).collect()
 }
 
 #[cfg(test)]

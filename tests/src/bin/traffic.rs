@@ -2,7 +2,8 @@
 //! does when it is asked to stop, and the client counts every request that did not get its whole answer.
 //!
 //! `traffic serve PORT` answers `GET /…` with its host's name, its client's address and, if there was one, the PROXY
-//! header's; `/slow/MS` takes that long, `/big/BYTES` is as large. `traffic load URL …` prints one line of JSON. `echo` and `shout` are the same of UDP.
+//! header's; `/slow/MS` takes that long, `/big/BYTES` is as large. `traffic load URL …` prints one line of JSON. `echo` and `shout` are the same of UDP, `lookup`
+//! prints the addresses of a name.
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
@@ -25,9 +26,10 @@ fn main() -> Result<()> {
         ["serve", port] => serve(port.parse()?),
         ["echo", port] => echo(port.parse()?),
         ["shout", addr, count] => shout(addr, count.parse()?),
+        ["lookup", name] => lookup(name),
         ["load", url, flags @ ..] => Load::read(url, flags)?.run(),
         _ => bail!(
-            "traffic serve PORT | echo PORT | shout ADDR N | load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N|until=eof] [keep] [pause=MS] [each]"
+            "traffic serve PORT | echo PORT | shout ADDR N | lookup NAME | load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N|until=eof] [keep] [pause=MS] [each]"
         ),
     }
 }
@@ -41,6 +43,13 @@ fn serve(port: u16) -> Result<()> {
             let _ = answer(&stream);
         });
     }
+    Ok(())
+}
+
+/// Print the addresses of a name, one a line; none if nobody knows it.
+fn lookup(name: &str) -> Result<()> {
+    let found = (name, 80).to_socket_addrs().into_iter().flatten().map(|addr| addr.ip());
+    found.collect::<std::collections::BTreeSet<_>>().iter().for_each(|ip| println!("{ip}"));
     Ok(())
 }
 

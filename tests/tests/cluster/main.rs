@@ -9,6 +9,7 @@ mod loss;
 mod members;
 mod mesh;
 mod metrics;
+mod networks;
 mod placement;
 mod quorum;
 mod refusals;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         refusals::SCENARIOS,
         metrics::SCENARIOS,
         mesh::SCENARIOS,
+        networks::SCENARIOS,
         faults::SCENARIOS,
         loss::SCENARIOS,
         quorum::SCENARIOS,

@@ -1,0 +1,441 @@
+//! Networks that span hosts: containers reach each other by address, by virtual address and by name, and nobody else.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use shoal_tests::cluster::{Cluster, Peer};
+use shoal_tests::lab::{Lab, docker};
+use shoal_tests::runner::Scenario;
+use shoal_tests::{sh, traffic, wait};
+
+use super::{START_MAX, STOP_MAX, ours, says};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ours("network_reaches_across_hosts", across),
+    ours("networks_are_islands", islands),
+    ours("network_is_refused_in_words", refusals),
+    ours("names_follow_tasks", names),
+    ours("releases_lose_no_request_by_name", releases),
+    ours("network_is_added_and_removed_on_a_running_service", added),
+    ours("networks_outlive_their_daemon_and_a_flush", outlive),
+    ours("full_network_says_why_tasks_wait", full),
+    ours("network_has_both_families", families),
+];
+
+const TRAFFIC: &str = env!("CARGO_BIN_EXE_traffic");
+const LOAD_MAX: Duration = Duration::from_secs(180);
+const POLL: Duration = Duration::from_millis(100);
+/// News of a task has reached every node, and its rules are in the kernel, well within this.
+const NEWS_MAX: Duration = Duration::from_secs(5);
+
+/// A cluster whose hosts let nothing pass that they were not told to.
+fn form(lab: &mut Lab, peer: Peer, managers: usize, workers: usize) -> Result<Cluster<'_>> {
+    let cluster = Cluster::form(lab, peer, managers, workers)?;
+    for host in 1..=managers + workers {
+        let mut command = cluster.lab.host(host).inside().command(["iptables", "-P", "FORWARD", "DROP"]);
+        sh::must(&mut command, NEWS_MAX)?;
+    }
+    Ok(cluster)
+}
+
+fn create(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str]) -> Result<()> {
+    create_of(cluster, name, replicas, flags, "serve")?;
+    cluster.await_running(name, replicas, &[], START_MAX).map(drop)
+}
+
+fn create_of(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str], verb: &str) -> Result<()> {
+    let flags = [&["--stop-grace-period", "1s"], flags].concat();
+    traffic::create(cluster, TRAFFIC, verb, (name, replicas), &flags)
+}
+
+/// The containers of a service on a host.
+fn containers(cluster: &Cluster<'_>, host: usize, service: &str) -> Result<Vec<String>> {
+    let filter = format!("label=com.docker.swarm.service.name={service}");
+    let said = cluster.lab.docker(host, &["ps", "--quiet", "--filter", &filter])?;
+    Ok(said.text().split_whitespace().map(ToOwned::to_owned).collect())
+}
+
+/// A container of the service on the host.
+fn container(cluster: &Cluster<'_>, host: usize, service: &str) -> Result<String> {
+    containers(cluster, host, service)?.pop().with_context(|| format!("h{host} has no task of {service}"))
+}
+
+fn inside(cluster: &Cluster<'_>, host: usize, container: &str, args: &[&str]) -> std::process::Command {
+    let mut command = docker(&cluster.lab.host(host).engine_socket());
+    command.args(["exec", container]).args(args);
+    command
+}
+
+/// Ask from within a container; what came of it.
+fn load(cluster: &Cluster<'_>, (host, container): (usize, &str), url: &str, flags: &[&str]) -> Result<Value> {
+    let args = [&["/traffic", "load", url], flags].concat();
+    let said = sh::run(&mut inside(cluster, host, container, &args), LOAD_MAX)?;
+    serde_json::from_str(said.text().trim()).with_context(|| format!("no figures: {}", said.text()))
+}
+
+fn lost(figures: &Value) -> u64 {
+    figures["lost"].as_u64().unwrap_or(u64::MAX)
+}
+
+fn servers(figures: &Value) -> usize {
+    figures["servers"].as_object().map_or(0, serde_json::Map::len)
+}
+
+/// Wait until a request from within a container is answered.
+fn await_answer(cluster: &Cluster<'_>, from: (usize, &str), url: &str) -> Result<()> {
+    wait::until(&format!("an answer of {url}"), NEWS_MAX, POLL, || {
+        let figures = load(cluster, from, url, &["requests=1"]);
+        wait::seen(figures.as_ref().is_ok_and(|figures| lost(figures) == 0), || format!("{figures:?}"))
+    })
+    .map(drop)
+}
+
+fn unreachable(cluster: &Cluster<'_>, (host, container): (usize, &str), address: &str) -> Result<()> {
+    let script = format!("echo | timeout 2 nc {address} 80");
+    let said = sh::run(&mut inside(cluster, host, container, &["sh", "-c", &script]), LOAD_MAX)?;
+    ensure!(!said.ok(), "h{host} reached {address}");
+    Ok(())
+}
+
+/// The addresses of a service's running tasks in a network, with their hosts.
+fn addresses(cluster: &Cluster<'_>, service: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for task in cluster.tasks(1, service)? {
+        if task["Status"]["State"] == "running" && task["DesiredState"] == "running" {
+            let places = task["NetworksAttachments"].as_array().cloned().unwrap_or_default();
+            let addresses = places.iter().filter_map(|place| place["Addresses"][0].as_str());
+            found.extend(addresses.filter_map(|address| Some(address.split('/').next()?.to_owned())));
+        }
+    }
+    Ok(found)
+}
+
+fn virtual_address(cluster: &Cluster<'_>, service: &str) -> Result<String> {
+    let inspected: Value = serde_json::from_str(&cluster.docker(1, &["service", "inspect", service])?)?;
+    let address = inspected[0]["Endpoint"]["VirtualIPs"][0]["Addr"].as_str().context("no virtual address")?;
+    Ok(address.split('/').next().unwrap_or_default().to_owned())
+}
+
+fn across(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = form(lab, peer, 1, 2)?;
+    cluster.docker(1, &["network", "create", "--driver", "overlay", "back"])?;
+    create(&cluster, "web", 6, &["--network", "back"])?;
+    let all = addresses(&cluster, "web")?;
+    ensure!(all.len() == 6, "addresses: {all:?}");
+    let address = virtual_address(&cluster, "web")?;
+    for filter in ["1", "0"] {
+        // Whether bridges pass what they carry through the rules of IP differs from host to host.
+        for host in 1..=3 {
+            let setting = format!("net.bridge.bridge-nf-call-iptables={filter}");
+            let mut set = cluster.lab.host(host).inside().command(["sysctl", "-qw", &setting]);
+            sh::must(&mut set, NEWS_MAX)?;
+        }
+        std::thread::sleep(Duration::from_secs(6));
+        for host in 1..=3 {
+            let container = container(&cluster, host, "web")?;
+            let from = (host, container.as_str());
+            for task in &all {
+                let figures = load(&cluster, from, &format!("http://{task}:80/big/100000"), &["requests=3"])?;
+                ensure!(lost(&figures) == 0, "h{host} to {task}, bridge-nf {filter}: {figures}");
+            }
+            for name in [address.as_str(), "web"] {
+                let figures = load(
+                    &cluster,
+                    from,
+                    &format!("http://{name}:80/"),
+                    &["requests=120", "clients=2", "each"],
+                )?;
+                ensure!(
+                    lost(&figures) == 0 && servers(&figures) == 6,
+                    "h{host} to {name}, bridge-nf {filter}: {figures}"
+                );
+            }
+        }
+    }
+    // From task to task the client's address is kept.
+    let from = container(&cluster, 1, "web")?;
+    let other = containers(&cluster, 2, "web")?;
+    let inspected: Value = serde_json::from_str(&cluster.lab.docker(2, &["inspect", &other[0]])?.text())?;
+    let target =
+        inspected[0]["NetworkSettings"]["Networks"]["back"]["IPAddress"].as_str().unwrap_or_default();
+    let figures = load(&cluster, (1, &from), &format!("http://{target}:80/"), &["requests=1", "each"])?;
+    let inspected: Value = serde_json::from_str(&cluster.lab.docker(1, &["inspect", &from])?.text())?;
+    let own = inspected[0]["NetworkSettings"]["Networks"]["back"]["IPAddress"].as_str().unwrap_or_default();
+    says(&figures["servers"].to_string(), own)?;
+    // Once nobody stands behind the address, it refuses at once.
+    create(&cluster, "asks", 3, &["--network", "back"])?;
+    cluster.docker(1, &["service", "scale", "--detach", "web=0"])?;
+    cluster.await_running("web", 0, &[], STOP_MAX)?;
+    let asks = container(&cluster, 2, "asks")?;
+    wait::until("a refusal", NEWS_MAX, POLL, || {
+        let figures = load(&cluster, (2, &asks), &format!("http://{address}:80/"), &["requests=2"])?;
+        let refused = lost(&figures) == 2 && figures["slowest_ms"].as_u64() < Some(500);
+        wait::seen(refused, || figures.to_string())
+    })?;
+    Ok(())
+}
+
+fn islands(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = form(lab, peer, 1, 1)?;
+    cluster.docker(1, &["network", "create", "--driver", "overlay", "one"])?;
+    cluster.docker(1, &["network", "create", "--driver", "overlay", "--internal", "two"])?;
+    create(&cluster, "a", 2, &["--network", "one"])?;
+    create(&cluster, "b", 2, &["--network", "two"])?;
+    create(&cluster, "both", 2, &["--network", "one", "--network", "two"])?;
+    let a = container(&cluster, 1, "a")?;
+    for address in addresses(&cluster, "b")?.into_iter().chain([virtual_address(&cluster, "b")?]) {
+        unreachable(&cluster, (1, &a), &address)?;
+    }
+    let figures = load(&cluster, (1, &a), "http://b:80/", &["requests=1"]);
+    ensure!(figures.map_or(true, |figures| lost(&figures) == 1), "a name of another network is known");
+    let both = container(&cluster, 1, "both")?;
+    for name in ["a", "b", "a.one", "b.two"] {
+        await_answer(&cluster, (1, &both), &format!("http://{name}:80/"))?;
+    }
+    // An internal network leads nowhere else.
+    let b = container(&cluster, 1, "b")?;
+    let outside = shoal_tests::lab::address(2);
+    let ping = |container: &str| -> Result<bool> {
+        Ok(sh::run(&mut inside(&cluster, 1, container, &["ping", "-c1", "-W1", &outside]), LOAD_MAX)?.ok())
+    };
+    ensure!(ping(&a)?, "a task of an open network does not get out");
+    ensure!(!ping(&b)?, "a task of an internal network gets out");
+    // Whoever borrows another's address is not heard.
+    let victim = addresses(&cluster, "a")?;
+    let script = format!(
+        "ip addr add {}/32 dev eth0 2>/dev/null; ping -c1 -W1 -I {} {}",
+        "10.128.9.9", "10.128.9.9", victim[1]
+    );
+    let mut spoof = docker(&cluster.lab.host(1).engine_socket());
+    spoof.args(["exec", "--privileged", &a, "sh", "-c", &script]);
+    ensure!(!sh::run(&mut spoof, LOAD_MAX)?.ok(), "a borrowed address was answered");
+    Ok(())
+}
+
+fn refusals(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = form(lab, peer, 1, 0)?;
+    let network = |args: &[&str]| {
+        cluster.try_docker(1, &[&["network", "create", "--driver", "overlay"], args].concat())
+    };
+    let refused = |args: &[&str], words: &str| -> Result<()> {
+        let said = network(args)?;
+        ensure!(!said.ok(), "{args:?} was taken");
+        says(&said.text(), words)
+    };
+    ensure!(network(&["--subnet", "10.9.0.0/16", "one"])?.ok(), "one was refused");
+    refused(&["--subnet", "10.9.8.0/24", "two"], "overlaps with network 'one'")?;
+    refused(&["one"], "network with name one already exists")?;
+    refused(&["--subnet", "10.77.0.0/24", "hosts"], "overlaps with node")?;
+    refused(&["--subnet", "10.8.0.0/31", "tiny"], "IPAM.Config")?;
+    create(&cluster, "web", 1, &["--network", "one"])?;
+    let kept = cluster.docker_fails(1, &["network", "rm", "one"])?;
+    says(&kept, "in use by service 'web'")?;
+    let unknown = cluster.docker_fails(
+        1,
+        &["service", "create", "--detach", "--network", "nowhere", "busybox:latest", "sleep", "1d"],
+    )?;
+    says(&unknown, "network nowhere not found")?;
+    says(&cluster.docker(1, &["network", "ls"])?, "overlay")?;
+    cluster.docker(1, &["service", "rm", "web"])?;
+    wait::until("the network's end", START_MAX, POLL, || {
+        let said = cluster.try_docker(1, &["network", "rm", "one"])?;
+        wait::seen(said.ok(), || said.text())
+    })?;
+    // Nothing of it is left on the host.
+    wait::until("a clean host", STOP_MAX, POLL, || {
+        let said =
+            cluster.lab.docker(1, &["network", "ls", "--filter", "label=shoal.network.id", "--quiet"])?;
+        let rules = sh::run(&mut cluster.lab.host(1).inside().command(["nft", "list", "tables"]), NEWS_MAX)?;
+        let clean = said.text().trim().is_empty() && !rules.text().contains("inet shoal");
+        wait::seen(clean, || format!("{} {}", said.text(), rules.text()))
+    })?;
+    Ok(())
+}
+
+fn lookup(cluster: &Cluster<'_>, (host, container): (usize, &str), name: &str) -> Result<Vec<String>> {
+    let said = sh::run(&mut inside(cluster, host, container, &["/traffic", "lookup", name]), LOAD_MAX)?;
+    let mut found: Vec<String> = said.text().split_whitespace().map(ToOwned::to_owned).collect();
+    found.sort();
+    Ok(found)
+}
+
+/// Names are right after everything that can happen to a service, on every host, at once.
+fn names(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let mut cluster = form(lab, peer, 3, 1)?;
+    cluster.docker(1, &["network", "create", "--driver", "overlay", "back"])?;
+    create(&cluster, "asks", 4, &["--network", "back"])?;
+    create(&cluster, "web", 3, &["--network", "name=back,alias=www"])?;
+    let agree = |cluster: &Cluster<'_>, what: &str| -> Result<()> {
+        wait::until(what, NEWS_MAX, POLL, || {
+            let mut expected = addresses(cluster, "web")?;
+            expected.sort();
+            let mut wrong = Vec::new();
+            for host in [1, 2, 4] {
+                let Ok(container) = container(cluster, host, "asks") else { continue };
+                let found = lookup(cluster, (host, &container), "tasks.web")?;
+                if found != expected {
+                    wrong.push(format!("h{host} says {found:?}, {expected:?} run"));
+                }
+            }
+            wait::seen(wrong.is_empty(), || wrong.join("; "))
+        })
+        .map(drop)
+    };
+    agree(&cluster, "names of a new service")?;
+    let asks = container(&cluster, 4, "asks")?;
+    let address = virtual_address(&cluster, "web")?;
+    for name in ["web", "www", "web.back", "WEB"] {
+        ensure!(lookup(&cluster, (4, &asks), name)? == [address.clone()], "{name} is not {address}");
+    }
+    ensure!(lookup(&cluster, (4, &asks), "web.1")?.len() == 1, "a task has no name");
+    cluster.docker(1, &["service", "scale", "--detach", "web=5"])?;
+    cluster.await_running("web", 5, &[], START_MAX)?;
+    agree(&cluster, "names after more tasks")?;
+    cluster.docker(1, &["service", "update", "--no-resolve-image", "--env-add", "A=1", "web"])?;
+    agree(&cluster, "names after an update")?;
+    let leader = cluster.leader(1)?;
+    if leader != 1 {
+        cluster.kill(leader)?;
+        cluster.docker(1, &["service", "scale", "--detach", "web=2"])?;
+        cluster.await_running("web", 2, &[leader], START_MAX)?;
+        agree(&cluster, "names after a lost leader")?;
+        cluster.restart(leader)?;
+    }
+    cluster.docker(1, &["service", "rm", "web"])?;
+    wait::until("no name", START_MAX, POLL, || {
+        let found = lookup(&cluster, (4, &asks), "web")?;
+        wait::seen(found.is_empty(), || format!("{found:?}"))
+    })?;
+    Ok(())
+}
+
+fn releases(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = form(lab, peer, 1, 2)?;
+    cluster.docker(1, &["network", "create", "--driver", "overlay", "back"])?;
+    create(&cluster, "asks", 3, &["--network", "back"])?;
+    create(&cluster, "web", 3, &["--network", "back", "--update-delay", "0s", "--update-monitor", "500ms"])?;
+    let asks = container(&cluster, 3, "asks")?;
+    await_answer(&cluster, (3, &asks), "http://web:80/")?;
+    let steps: [(&str, &[&str]); 3] = [
+        ("a rolling update", &["service", "update", "--no-resolve-image", "--env-add", "A=1", "web"]),
+        ("fewer tasks", &["service", "scale", "web=1"]),
+        (
+            "start first",
+            &[
+                "service",
+                "update",
+                "--no-resolve-image",
+                "--update-order",
+                "start-first",
+                "--env-add",
+                "A=2",
+                "web",
+            ],
+        ),
+    ];
+    for (what, args) in steps {
+        let flags = ["/traffic", "load", "http://web:80/slow/500", "seconds=12", "clients=6"];
+        let asking = inside(&cluster, 3, &asks, &flags).stdout(Stdio::piped()).spawn()?;
+        std::thread::sleep(Duration::from_secs(1));
+        cluster.docker(1, args).with_context(|| what.to_owned())?;
+        let figures: Value = serde_json::from_slice(&asking.wait_with_output()?.stdout)?;
+        println!("{what}, by name: {figures}");
+        ensure!(lost(&figures) == 0, "{what} lost requests by name: {figures}");
+    }
+    Ok(())
+}
+
+fn added(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = form(lab, peer, 1, 1)?;
+    for network in ["one", "two"] {
+        cluster.docker(1, &["network", "create", "--driver", "overlay", network])?;
+    }
+    create(&cluster, "asks", 2, &["--network", "two"])?;
+    create(&cluster, "web", 2, &["--network", "one"])?;
+    let update = |flags: &[&str]| {
+        cluster.docker(1, &[&["service", "update", "--no-resolve-image"], flags, &["web"]].concat())
+    };
+    update(&["--network-add", "two"])?;
+    let asks = container(&cluster, 2, "asks")?;
+    await_answer(&cluster, (2, &asks), "http://web:80/")?;
+    update(&["--network-rm", "one"])?;
+    await_answer(&cluster, (2, &asks), "http://web:80/")?;
+    ensure!(addresses(&cluster, "web")?.len() == 2, "the old network is still there");
+    cluster.docker(1, &["network", "rm", "one"])?;
+    Ok(())
+}
+
+fn outlive(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let mut cluster = form(lab, peer, 1, 1)?;
+    cluster.docker(1, &["network", "create", "--driver", "overlay", "back"])?;
+    create(&cluster, "web", 4, &["--network", "back"])?;
+    let from = container(&cluster, 2, "web")?;
+    let address = virtual_address(&cluster, "web")?;
+    let url = format!("http://{address}:80/");
+    await_answer(&cluster, (2, &from), &url)?;
+    for command in [
+        &["nft", "delete", "table", "inet", "shoal"][..],
+        &["ip", "route", "flush", "table", "5300"],
+        &["iptables", "-F", "DOCKER-USER"],
+    ] {
+        sh::must(&mut cluster.lab.host(2).inside().command(command), NEWS_MAX)?;
+    }
+    wait::until("rules put back", Duration::from_secs(15), POLL, || {
+        let figures = load(&cluster, (2, &from), &url, &["requests=16", "each"])?;
+        wait::seen(lost(&figures) == 0 && servers(&figures) > 1, || figures.to_string())
+    })?;
+    // While the daemon is away, what stays on this host goes on.
+    let own = addresses(&cluster, "web")?;
+    cluster.kill(2)?;
+    let mut reached = 0;
+    for task in &own {
+        let script = format!("(printf 'GET / HTTP/1.0\\r\\n\\r\\n'; sleep 0.2) | timeout 2 nc {task} 80");
+        let said = sh::run(&mut inside(&cluster, 2, &from, &["sh", "-c", &script]), LOAD_MAX)?;
+        reached += usize::from(said.text().contains("200 OK"));
+    }
+    ensure!(reached >= 2, "{reached} of this host's own tasks answer without the daemon");
+    cluster.restart(2)?;
+    cluster.await_ready(1, 2)?;
+    wait::until("the other host's tasks", Duration::from_secs(15), POLL, || {
+        let figures = load(&cluster, (2, &from), &url, &["requests=16", "each"])?;
+        wait::seen(lost(&figures) == 0 && servers(&figures) == 4, || figures.to_string())
+    })?;
+    Ok(())
+}
+
+fn full(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = form(lab, peer, 1, 0)?;
+    cluster.docker(1, &["network", "create", "--driver", "overlay", "--subnet", "10.9.9.0/29", "small"])?;
+    create_of(&cluster, "web", 6, &["--network", "small"], "serve")?;
+    // A gateway, a virtual address and four tasks.
+    cluster.await_running("web", 4, &[], START_MAX)?;
+    let message = wait::until("the reason", STOP_MAX, POLL, || {
+        let tasks = cluster.tasks(1, "web")?;
+        let waiting = tasks.iter().find(|task| task["Status"]["State"] == "pending");
+        let said = waiting.and_then(|task| task["Status"]["Err"].as_str()).unwrap_or_default().to_owned();
+        wait::seen(said.contains("no free address in network 'small'"), || said.clone())
+    });
+    message?;
+    cluster.docker(1, &["service", "scale", "--detach", "web=4"])?;
+    cluster.docker(1, &["service", "update", "--no-resolve-image", "--env-add", "A=1", "web"])?;
+    Ok(())
+}
+
+fn families(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = form(lab, peer, 1, 1)?;
+    cluster.docker(1, &["network", "create", "--driver", "overlay", "--ipv6", "dual"])?;
+    create(&cluster, "web", 4, &["--network", "dual"])?;
+    let mut all = Vec::new();
+    for task in cluster.tasks(1, "web")? {
+        let places = &task["NetworksAttachments"][0]["Addresses"];
+        let second = places[1].as_str().and_then(|address| address.split('/').next());
+        all.push(second.with_context(|| format!("no second address: {places}"))?.to_owned());
+    }
+    let from = container(&cluster, 2, "web")?;
+    for address in all {
+        await_answer(&cluster, (2, &from), &format!("http://[{address}]:80/"))?;
+    }
+    Ok(())
+}
