@@ -19,6 +19,7 @@ mod server;
 mod stats;
 pub mod task;
 mod tls;
+mod tools;
 
 pub use endpoint::{BindError, CallError, Endpoint, EndpointConfig, Peer, RESET_KEY_BYTES, Wire, bind_udp};
 pub use frame::{Frame, FrameError, FrameReceiver, FrameSender};

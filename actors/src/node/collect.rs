@@ -147,6 +147,11 @@ fn mesh(page: &mut Page<'_>, node: &Node) -> fmt::Result {
         "Connections broken off because their task had to stop",
         stats.cut,
     )?;
+    page.counter(
+        "shoal_mesh_kept_addresses",
+        "Connections that were made to tasks here under their client's own address",
+        stats.kept,
+    )?;
     for (name, help, of) in MESH_COUNTERS {
         page.by_port(name, help, MetricType::Counter, &stats.ports, |port, encoder| {
             ConstCounter::new(of(port)).encode(encoder)

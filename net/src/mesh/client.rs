@@ -40,6 +40,7 @@ pub(super) enum Way<L> {
 pub(super) trait Local: Sized + Send {
     /// Open one.
     fn connect(
+        shared: &Shared,
         addr: SocketAddr,
         route: &Route,
         request: &ConnectRequest,
@@ -47,8 +48,17 @@ pub(super) trait Local: Sized + Send {
 }
 
 impl Local for TcpStream {
-    async fn connect(addr: SocketAddr, route: &Route, request: &ConnectRequest) -> io::Result<Self> {
-        let stream = Self::connect(addr).await?;
+    async fn connect(
+        shared: &Shared,
+        addr: SocketAddr,
+        route: &Route,
+        request: &ConnectRequest,
+    ) -> io::Result<Self> {
+        let kept = shared.clients.connect(request.task, addr, request.client, request.server).await;
+        let stream = match kept {
+            Some(stream) => stream,
+            None => Self::connect(addr).await?,
+        };
         // On this very host nobody dies without a word, so it needs no keep-alive.
         stream.set_nodelay(true)?;
         if route.options.proxy_header {
@@ -59,7 +69,7 @@ impl Local for TcpStream {
 }
 
 impl Local for UdpSocket {
-    async fn connect(addr: SocketAddr, _: &Route, _: &ConnectRequest) -> io::Result<Self> {
+    async fn connect(_: &Shared, addr: SocketAddr, _: &Route, _: &ConnectRequest) -> io::Result<Self> {
         udp::connect(addr).await
     }
 }
@@ -229,7 +239,7 @@ pub(super) async fn connect_here<L: Local>(
     let open = async {
         let ip = shared.address(request.task).await?;
         let addr = SocketAddr::new(ip, request.port);
-        L::connect(addr, route, request).await.map_err(|error| error.to_string())
+        L::connect(shared, addr, route, request).await.map_err(|error| error.to_string())
     };
     let result =
         timeout(CONNECT_MAX, open).await.unwrap_or_else(|_| Err("it does not answer in time".into()));

@@ -6,6 +6,7 @@
 //! asks, and is stopped once what it has is done: that is decided on its own node, so no other node can hold it up.
 
 mod client;
+mod clients;
 mod far;
 mod flows;
 mod header;
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     /// How traffic of this node's tasks is treated, though their service may be gone.
     options: Mutex<BTreeMap<TaskId, Options>>,
     open: tokio::sync::Semaphore,
+    clients: clients::Clients,
     stats: stats::Counters,
 }
 
@@ -120,6 +122,7 @@ impl Proxy {
             known: Mutex::default(),
             options: Mutex::default(),
             open: tokio::sync::Semaphore::new(CONNECTIONS_MAX),
+            clients: clients::Clients::default(),
             stats: stats::Counters::default(),
         });
         let listeners = Mutex::new(Listeners::new(threads.all().to_vec(), config.at));
@@ -189,7 +192,8 @@ impl Proxy {
     #[must_use]
     pub fn stats(&self) -> MeshStats {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        self.shared.stats.read(listeners.stats())
+        let kept = self.shared.clients.kept.load(std::sync::atomic::Ordering::Relaxed);
+        MeshStats { kept, ..self.shared.stats.read(listeners.stats()) }
     }
 
     /// Close all ports and connections.

@@ -52,6 +52,8 @@ pub struct MeshStats {
     pub served_refused: u64,
     /// Connections broken off because their task had to stop.
     pub cut: u64,
+    /// Connections that were made to tasks here under their client's own address.
+    pub kept: u64,
 }
 
 /// Figures of a port, as they are counted.
@@ -103,6 +105,7 @@ impl Counters {
             port.bytes_out = get(&counted.bytes_out);
         }
         MeshStats {
+            kept: 0,
             ports,
             served: get(&self.served),
             served_refused: get(&self.served_refused),

@@ -211,9 +211,9 @@ fn datagrams(lab: &mut Lab, peer: Peer) -> Result<()> {
     Ok(())
 }
 
-/// A task learns who its client is, if it wants to.
+/// A task learns who its client is.
 fn told(lab: &mut Lab, peer: Peer) -> Result<()> {
-    let cluster = Cluster::form(lab, peer, 1, 1)?;
+    let cluster = Cluster::form(lab, peer, 1, 2)?;
     let flags =
         ["--publish", "8080:80", "--label", "shoal.proxy-protocol=v2", "--constraint", "node.hostname==h1"];
     create(&cluster, "web", 1, &flags)?;
@@ -222,6 +222,15 @@ fn told(lab: &mut Lab, peer: Peer) -> Result<()> {
         await_answer(&cluster, 2, host, 8080)?;
         let figures = load(&cluster, 2, &at(host, 8080), &["requests=1", "each"])?;
         says(&figures["servers"].to_string(), &format!(" {}:", address(2)))?;
+    }
+    // Without a header it sees the client's address all the same, whichever node was asked.
+    create(&cluster, "plain", 1, &["--publish", "8081:80", "--constraint", "node.hostname==h1"])?;
+    cluster.await_running("plain", 1, &[], START_MAX)?;
+    for (from, host) in [(3, 1), (3, 2), (2, 1)] {
+        await_answer(&cluster, from, host, 8081)?;
+        let figures = load(&cluster, from, &at(host, 8081), &["requests=20", "clients=4", "each"])?;
+        ensure!(lost(&figures) == 0, "h{from} lost requests at h{host}: {figures}");
+        says(&figures["servers"].to_string(), &address(from))?;
     }
     Ok(())
 }
