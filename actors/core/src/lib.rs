@@ -6,6 +6,7 @@ pub mod dispatcher;
 pub mod liveness;
 pub mod mesh;
 pub mod model;
+pub mod names;
 pub mod orchestrator;
 pub mod overlay;
 pub mod pace;
