@@ -2,6 +2,7 @@
 
 use chitchat::{ChitchatMessage, Deserializable as _};
 use rustls::pki_types::CertificateDer;
+use shoal_core::names::NameTable;
 
 use crate::frame::Decoder;
 use crate::identity::Identity;
@@ -43,4 +44,9 @@ pub fn exchanges(data: &[u8]) {
     let [at, cut, bytes @ ..] = data else { return };
     let (asked, answered) = bytes.split_at(bytes.len() * usize::from(*at) / 256);
     crate::mesh::http::fuzz(asked, answered, usize::from(*cut));
+}
+
+/// A message to the name server.
+pub fn names(data: &[u8], table: &NameTable) {
+    crate::names::fuzz(data, table);
 }

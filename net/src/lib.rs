@@ -12,6 +12,7 @@ pub mod gossip;
 pub mod identity;
 pub mod line;
 pub mod mesh;
+pub mod names;
 pub mod overlay;
 mod pool;
 mod quic;
