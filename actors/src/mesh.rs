@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use shoal_core::mesh::{Route, Routes};
 use shoal_core::model::{ContainerStatus, NodeDescription, NodeId, ServiceId, Task, TaskId};
+use shoal_core::names::NameTable;
 use shoal_core::task::{
     BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, Progress, RunState,
 };
 use shoal_net::mesh::{Addresses, MeshStats, Proxy};
-use shoal_net::overlay::{self, Overlay, OverlayStats};
+use shoal_net::names::{self, NameServer, NameStats};
+use shoal_net::overlay::{self, NetworksHere, Overlay, OverlayStats};
 use shoal_net::{Endpoint, FrameReceiver, FrameSender, Kind};
 
 /// Within this, every node that can be reached knows that a task takes no more traffic.
@@ -50,6 +52,10 @@ pub trait Mesh: Send + Sync + 'static {
     fn overlay(&self) -> OverlayStats {
         OverlayStats::default()
     }
+    /// What its name server did so far.
+    fn names(&self) -> NameStats {
+        NameStats::default()
+    }
     /// Close all ports and connections.
     fn stop(&self);
 }
@@ -69,18 +75,26 @@ pub struct MeshParts {
 /// Makes a node's part of the mesh once it is in a cluster.
 pub type MeshFactory = Arc<dyn Fn(MeshParts) -> Result<Arc<dyn Mesh>, String> + Send + Sync>;
 
-/// The mesh of real ports, with so many threads for the traffic, at these addresses of the host or at all.
+/// The mesh of a real host, with so many threads for the traffic of published ports, which answer at these addresses of the
+/// host or at all.
 #[must_use]
-pub fn real(threads: usize, at: Vec<IpAddr>) -> MeshFactory {
+pub fn real(threads: usize, at: Vec<IpAddr>, names: names::Config) -> MeshFactory {
     Arc::new(move |parts: MeshParts| {
         let MeshParts { node_id, addr, endpoint, controller } = parts;
         let no_threads = |error: std::io::Error| format!("no threads for the mesh: {error}");
         let one_host = addr.ip().is_loopback();
-        let overlay = overlay::Config { node: node_id, endpoint: endpoint.clone(), one_host };
+        let names = Arc::new(NameServer::start(names.clone()).map_err(no_threads)?);
+        let served = Arc::clone(&names);
+        let networks_here: NetworksHere = Box::new(move |networks| {
+            let pools = networks.values().flat_map(|of| of.pools.iter().map(move |pool| (pool.gateway, of)));
+            served.set_addresses(pools.map(|(gateway, of)| (gateway, Arc::clone(of))).collect());
+        });
+        let overlay = overlay::Config { node: node_id, endpoint: endpoint.clone(), one_host, networks_here };
         let addresses = Arc::new(Containers(Arc::clone(&controller)));
         let config = shoal_net::mesh::Config { node: node_id, endpoint, addresses, threads, at: at.clone() };
         Ok(Arc::new(RealMesh {
             known: Mutex::default(),
+            names,
             overlay: Overlay::start(overlay).map_err(no_threads)?,
             proxy: Proxy::start(config).map_err(no_threads)?,
             controller,
@@ -98,7 +112,8 @@ impl Addresses for Containers {
 
 /// Published ports and networks of a real host.
 struct RealMesh {
-    known: Mutex<BTreeMap<ServiceId, Arc<Route>>>,
+    known: Mutex<(BTreeMap<ServiceId, Arc<Route>>, NameTable)>,
+    names: Arc<NameServer>,
     proxy: Proxy,
     overlay: Overlay,
     controller: Arc<dyn Controller>,
@@ -129,7 +144,10 @@ impl RealMesh {
 impl Mesh for RealMesh {
     fn set_routes(&self, routes: Routes) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let changes = routes.clone().take_into(&mut known);
+        let changes = routes.clone().take_into(&mut known.0);
+        changes.iter().for_each(|change| known.1.apply(change));
+        // Names first: whoever looks one up must not be sent to a task that the others know to be leaving.
+        self.names.set_table(Arc::new(known.1.clone()));
         self.proxy.set_routes(routes);
         self.overlay.follow(&changes);
     }
@@ -179,7 +197,12 @@ impl Mesh for RealMesh {
         self.overlay.stats()
     }
 
+    fn names(&self) -> NameStats {
+        self.names.stats()
+    }
+
     fn stop(&self) {
+        self.names.stop();
         self.proxy.stop();
         self.overlay.stop();
     }

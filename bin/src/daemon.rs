@@ -79,6 +79,7 @@ async fn start_node(config: &NodeConfig) -> anyhow::Result<Node> {
         clock: clock.clone(),
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let names = shoal_net::names::Config { outside: config.names, ..Default::default() };
     let actors = ActorsConfig {
         data_dir: config.data_dir.clone(),
         listen: config.listen,
@@ -93,7 +94,7 @@ async fn start_node(config: &NodeConfig) -> anyhow::Result<Node> {
         storage: Storage::default(),
         limits: Limits::for_processors(processors),
         membership: None,
-        mesh: Some(mesh::real(processors, config.publish.clone())),
+        mesh: Some(mesh::real(processors, config.publish.clone(), names)),
         pace: Pace::USUAL,
     };
     let node = Node::start(actors).await.context("the node cannot start")?;

@@ -31,7 +31,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 const ANYTHING: &str = "shoal-tests";
 
 /// What the core may use of the world, for its library. Whatever is added must be free of IO, time and threads.
-const CORE_MAY_USE: [&str; 4] = ["imbl", "rand", "serde", "thiserror"];
+const CORE_MAY_USE: [&str; 5] = ["imbl", "ipnet", "rand", "serde", "thiserror"];
 
 /// What the core must not reach even through others.
 const CORE_MUST_NOT_REACH: [&str; 12] = [

@@ -67,6 +67,7 @@ impl Collector for NodeCollector {
         transport(&mut page, &node)?;
         mesh(&mut page, &node)?;
         overlay(&mut page, &node)?;
+        names(&mut page, &node)?;
         tasks(&mut page, &node)?;
         gossip(&mut page, &node)?;
         raft(&mut page, &node)?;
@@ -201,6 +202,40 @@ fn overlay(page: &mut Page<'_>, node: &Node) -> fmt::Result {
         "Whether this host's rules and routes for networks are not as they should be",
         u64::from(!stats.error.is_empty()),
     )
+}
+
+fn names(page: &mut Page<'_>, node: &Node) -> fmt::Result {
+    let Some(stats) = node.name_stats() else { return Ok(()) };
+    page.counter("shoal_names_queries", "Questions for names that were read", stats.queries)?;
+    page.counter(
+        "shoal_names_answered",
+        "Of those, answered from what is known of the cluster",
+        stats.answered,
+    )?;
+    page.counter("shoal_names_forwarded", "Of those, handed on to the host's name servers", stats.forwarded)?;
+    page.counter(
+        "shoal_names_refused",
+        "Of those, refused: whoever asked is not in the network, or asked for what is not done here",
+        stats.refused,
+    )?;
+    page.counter(
+        "shoal_names_failures",
+        "Of those, failed: no name server of the host answered, or too many were asked already",
+        stats.failures,
+    )?;
+    page.counter(
+        "shoal_names_malformed",
+        "Messages that were no questions, and were dropped",
+        stats.malformed,
+    )?;
+    page.counter(
+        "shoal_names_upstream_answers",
+        "Answers by the host's name servers",
+        stats.upstream_answers,
+    )?;
+    page.counter("shoal_names_upstream_microseconds", "Time until they came, in all", stats.upstream_us)?;
+    let silent = stats.addresses.iter().filter(|address| !address.error.is_empty()).count();
+    page.gauge("shoal_names_unserved", "Addresses at which names cannot be asked for", silent as u64)
 }
 
 fn tasks(page: &mut Page<'_>, node: &Node) -> fmt::Result {

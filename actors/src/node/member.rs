@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shoal_core::model::{NodeDescription, NodeId, Role};
+use shoal_core::model::{NodeDescription, NodeId, Role, TaskState};
 use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::task::Controller;
 use shoal_net::gossip::{GossipConfig, Membership};
@@ -104,6 +104,20 @@ impl Member {
             }
             None => None,
         };
+        // Containers run on while a node restarts: their networks have to be served again before anybody is heard.
+        if let Some(mesh) = &mesh {
+            for stored in store.load().await.map_err(internal)? {
+                let runs = stored.status.state == TaskState::Running;
+                if runs && !stored.task.networks.is_empty() {
+                    let mesh = Arc::clone(mesh);
+                    scope.spawn(async move {
+                        if let Err(why) = mesh.attach(&stored.task).await {
+                            tracing::warn!(task = %stored.task.id, why, "a task's networks are not ready");
+                        }
+                    });
+                }
+            }
+        }
         let controller: Arc<dyn Controller> = match &mesh {
             Some(mesh) => Arc::new(OnMesh { runtime: controller, mesh: mesh.clone() }),
             None => controller,

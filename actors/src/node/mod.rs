@@ -31,6 +31,7 @@ use shoal_net::ca::{CertificateAuthority, JoinToken};
 use shoal_net::gossip::{GossipConfig, Membership, View};
 use shoal_net::identity::{Credentials, NodeKey};
 use shoal_net::mesh::MeshStats;
+use shoal_net::names::NameStats;
 use shoal_net::overlay::OverlayStats;
 use shoal_net::task::Scope;
 use shoal_net::{Endpoint, Identity};
@@ -263,6 +264,12 @@ impl Node {
     #[must_use]
     pub fn overlay_stats(&self) -> Option<OverlayStats> {
         self.member()?.mesh.as_ref().map(|mesh| mesh.overlay())
+    }
+
+    /// What its name server did, while it is a member and has one.
+    #[must_use]
+    pub fn name_stats(&self) -> Option<NameStats> {
+        self.member()?.mesh.as_ref().map(|mesh| mesh.names())
     }
 
     /// All that gossip knows, while it is a member.

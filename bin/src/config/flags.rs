@@ -46,6 +46,9 @@ pub(super) struct Flags {
     /// Address of this host at which the cluster's published ports answer; repeatable [default: all].
     #[arg(long, value_name = "ADDR")]
     pub(super) publish_address: Vec<String>,
+    /// Address of this host at which programs outside the cluster's networks may ask for names, over UDP and TCP [default: none].
+    #[arg(long, value_name = "ADDR")]
+    pub(super) names_address: Option<String>,
     /// Begin a new cluster if this node is in none.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(super) init: Option<String>,
@@ -87,6 +90,7 @@ impl Flags {
             "engine" => one(&self.engine),
             "metrics" => one(&self.metrics),
             "publish-address" => self.publish_address.clone(),
+            "names-address" => one(&self.names_address),
             "init" => one(&self.init),
             "join" => one(&self.join),
             "force-new-cluster" => one(&self.force_new_cluster),

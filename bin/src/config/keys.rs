@@ -27,7 +27,7 @@ const fn key(name: &'static str, shape: Shape) -> Key {
 }
 
 /// The settings that all three sources know.
-pub(super) const KEYS: [Key; 18] = [
+pub(super) const KEYS: [Key; 19] = [
     key("data-dir", Shape::Text),
     key("listen", Shape::Text),
     key("advertise", Shape::Text),
@@ -38,6 +38,7 @@ pub(super) const KEYS: [Key; 18] = [
     key("engine", Shape::Text),
     key("metrics", Shape::Text),
     key("publish-address", Shape::List),
+    key("names-address", Shape::Text),
     key("init", Shape::Switch),
     key("join", Shape::Text),
     key("force-new-cluster", Shape::Switch),

@@ -68,6 +68,8 @@ pub struct NodeConfig {
     pub metrics: Option<SocketAddr>,
     /// Addresses of this host at which published ports answer; none means all.
     pub publish: Vec<IpAddr>,
+    /// Address of this host at which programs outside the cluster's networks may ask for names.
+    pub names: Option<IpAddr>,
     /// What to do about a cluster.
     pub start: Start,
     /// Whether this node takes tasks when it inits or joins.
@@ -93,6 +95,7 @@ impl Default for NodeConfig {
             engine: Engine::Docker(PathBuf::from("/var/run/docker.sock")),
             metrics: None,
             publish: Vec::new(),
+            names: None,
             start: Start::Idle,
             availability: Availability::Active,
             name: None,
@@ -126,6 +129,7 @@ impl NodeConfig {
             engine: one(layer, "engine", values::engine)?.unwrap_or(base.engine),
             metrics: one(layer, "metrics", values::addr)?,
             publish: many(layer, "publish-address", ip)?,
+            names: one(layer, "names-address", ip)?,
             start: start(layer)?,
             availability: one(layer, "availability", availability)?.unwrap_or_default(),
             name: one(layer, "name", values::name)?,

@@ -172,7 +172,7 @@ fn said(route: &str, v4: bool) -> String {
 }
 
 /// Let the engine's rules pass what goes between bridges and the tunnel, whatever its policy is: they leave a place for that.
-pub(super) fn admit() -> Result<(), String> {
+pub(super) fn admit() {
     for tool in ["iptables", "ip6tables"] {
         let bridges = format!("{BRIDGE_PREFIX}+");
         for (from, to) in [(bridges.as_str(), DEVICE), (DEVICE, bridges.as_str())] {
@@ -187,7 +187,6 @@ pub(super) fn admit() -> Result<(), String> {
             }
         }
     }
-    Ok(())
 }
 
 /// How a bridge has to be: it answers for addresses that are elsewhere, at once, and sends nobody another way.

@@ -46,7 +46,12 @@ pub struct Config {
     pub endpoint: Endpoint,
     /// Whether all nodes share this host and its engine, as in a cluster for trying out: every task is then on it.
     pub one_host: bool,
+    /// Is told the networks that have tasks here, whenever they change.
+    pub networks_here: NetworksHere,
 }
+
+/// Is told which networks have tasks here.
+pub type NetworksHere = Box<dyn Fn(&BTreeMap<NetworkId, Arc<NetworkInfo>>) + Send + Sync>;
 
 /// Figures of the way to one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,6 +91,8 @@ struct Wish {
     /// All networks that there are services in.
     networks: BTreeMap<NetworkId, Arc<NetworkInfo>>,
     table: Arc<OverlayTable>,
+    /// Whether the leader has told anything yet: what an earlier life left in the kernel is better than nothing until then.
+    informed: bool,
     /// Counts the changes.
     number: u64,
     stop: bool,
@@ -97,6 +104,7 @@ type Done = (u64, Result<(), String>);
 struct Inner {
     shared: Arc<Shared>,
     one_host: bool,
+    networks_here: NetworksHere,
     wish: Mutex<Wish>,
     kick: Condvar,
     done: watch::Sender<Done>,
@@ -130,6 +138,7 @@ impl Overlay {
         let inner = Arc::new(Inner {
             shared: Arc::new(Shared::new(config.node, config.endpoint)),
             one_host: config.one_host,
+            networks_here: config.networks_here,
             wish: Mutex::default(),
             kick: Condvar::new(),
             done: watch::channel((0, Ok(()))).0,
@@ -148,10 +157,11 @@ impl Overlay {
             routes.into_iter().any(|route| !route.networks.is_empty())
         };
         let changes: Vec<&RouteChange> = changes.iter().filter(ours).collect();
-        if changes.is_empty() {
+        if changes.is_empty() && inner.wish().informed {
             return;
         }
         inner.change(|wish| {
+            wish.informed = true;
             let mut table = (*wish.table).clone();
             changes.iter().for_each(|change| table.follow(change));
             wish.table = Arc::new(table);
@@ -247,6 +257,7 @@ fn keep(inner: &Arc<Inner>) {
     let mut kernel = Kernel::default();
     let mut followed = 0;
     let mut failed = false;
+    let mut known = BTreeMap::new();
     // What an earlier life left is not ours to trust.
     let mut look = true;
     loop {
@@ -261,9 +272,17 @@ fn keep(inner: &Arc<Inner>) {
             return;
         }
         let number = wish.number;
-        let (table, here) = (Arc::clone(&wish.table), here(inner, &wish));
+        let (table, here, informed) = (Arc::clone(&wish.table), here(inner, &wish), wish.informed);
         drop(wish);
-        let result = if number == 0 { Ok(()) } else { follow(inner, &mut kernel, here, &table, look) };
+        if known != here.networks {
+            known.clone_from(&here.networks);
+            (inner.networks_here)(&known);
+        }
+        let result = if number == 0 { Ok(()) } else { ready(inner, &here, look) };
+        let result = match result {
+            Ok(()) if informed => put(inner, &mut kernel, here, &table, look),
+            result => result,
+        };
         failed = result.is_err();
         look = failed;
         if let Err(why) = &result
@@ -298,8 +317,28 @@ fn here(inner: &Inner, wish: &Wish) -> Here {
     here
 }
 
-fn follow(
-    inner: &Arc<Inner>,
+/// Make bridges and the device as they have to be.
+fn ready(inner: &Arc<Inner>, here: &Here, look: bool) -> Result<(), String> {
+    for network in here.networks.values() {
+        let bridge = network.bridge();
+        if !host::exists(&bridge) {
+            return Err(format!("network {}: its bridge {bridge} is not there", network.name));
+        }
+        let ipv6 = network.pools.iter().any(|pool| pool.subnet.addr().is_ipv6());
+        host::prepare_bridge(&bridge, here.bridge_filter, ipv6)?;
+    }
+    if !inner.one_host && !here.networks.is_empty() {
+        device(inner)?;
+        if look {
+            host::admit();
+        }
+    }
+    Ok(())
+}
+
+/// Give the kernel its rules and routes.
+fn put(
+    inner: &Inner,
     kernel: &mut Kernel,
     mut here: Here,
     table: &OverlayTable,
@@ -310,21 +349,7 @@ fn follow(
         kernel.clear();
         return Ok(());
     }
-    for network in here.networks.values() {
-        let bridge = network.bridge();
-        if !host::exists(&bridge) {
-            return Err(format!("network {}: its bridge {bridge} is not there", network.name));
-        }
-        let ipv6 = network.pools.iter().any(|pool| pool.subnet.addr().is_ipv6());
-        host::prepare_bridge(&bridge, here.bridge_filter, ipv6)?;
-    }
-    if !inner.one_host {
-        device(inner)?;
-        here.device = true;
-        if look {
-            host::admit()?;
-        }
-    }
+    here.device = !inner.one_host;
     kernel.put(&rules::rules(&here, table), &rules::routes(&here, table), look)?;
     kernel.put_neighbours(&rules::neighbours(&here, table), look)
 }
