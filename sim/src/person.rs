@@ -11,9 +11,10 @@ use rand_chacha::ChaCha8Rng;
 use shoal_actors::api::{ApiError, Freshness, NodeApi as _};
 use shoal_actors::node::Node;
 use shoal_core::model::{
-    Availability, ContainerSpec, EndpointSpec, FailureAction, JoinTokens, Meta, NodeSpec, PortConfig,
-    PortMode, Resources, RestartPolicy, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec,
-    TaskState, TaskStatus, UpdateConfig, UpdateOrder,
+    Availability, ContainerSpec, EndpointMode, EndpointSpec, FailureAction, JoinTokens, Meta, Network,
+    NetworkAttachment, NetworkId, NetworkSpec, NodeSpec, Pool, PortConfig, PortMode, Resources,
+    RestartPolicy, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec, TaskState, TaskStatus,
+    UpdateConfig, UpdateOrder,
 };
 use shoal_core::pace::Pace;
 use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
@@ -28,6 +29,8 @@ use crate::wishes::{Ask, CRASHES, REPLICAS_MAX, Rollout, Shape};
 
 /// A call that takes longer was made to a node that died under it.
 const CALL_MAX: Duration = Duration::from_secs(10);
+/// Names that people give to networks; two share a range.
+const NETWORKS: u64 = 4;
 /// Services at most.
 const SERVICES_MAX: usize = 8;
 /// Managers that people keep.
@@ -176,7 +179,7 @@ impl Person {
             Ask::Create { replicas, shape, rollout } => {
                 if state.services().count() < SERVICES_MAX {
                     let shape = if self.may_ask_for(*shape, &state) { *shape } else { Shape::Plain };
-                    self.create(node, *replicas, shape, *rollout).await;
+                    self.create(node, &state, *replicas, shape, *rollout).await;
                 }
             }
             Ask::Scale { pick, replicas } => self.change(node, &state, *pick, Some(*replicas), None).await,
@@ -194,6 +197,8 @@ impl Person {
             Ask::Overwrite { pick } => self.overwrite(node, &state, *pick).await,
             Ask::Hurry { pick, rounds } => self.hurry(node, *pick, *rounds).await,
             Ask::Outdated { pick } => self.say_what_was(node, &state, *pick).await,
+            Ask::Network { pick } => self.create_network(node, *pick).await,
+            Ask::Unnetwork { pick } => self.remove_network(node, &state, *pick).await,
             Ask::Lie { .. } | Ask::OldToken | Ask::Stranger { .. } | Ask::WriteAndRead { .. } => {}
         }
     }
@@ -251,14 +256,15 @@ impl Person {
         self.trace.event(What::Person { host: host_of(node), text, answer: word.to_owned() });
     }
 
-    async fn create(&self, node: &Node, replicas: u64, shape: Shape, rollout: Rollout) {
+    async fn create(&self, node: &Node, state: &State, replicas: u64, shape: Shape, rollout: Rollout) {
         let (name, number) = {
             let mut memory = self.memory.borrow_mut();
             memory.named += 1;
             (format!("s{}", memory.named), memory.named)
         };
         let id = ServiceId::random(&mut *self.rng.borrow_mut());
-        let spec = spec(&name, number, self.capped(shape, replicas), shape, rollout);
+        let mut spec = spec(&name, number, self.capped(shape, replicas), shape, rollout);
+        self.join_networks(state, number, &mut spec);
         let now = Some(looks(&spec));
         let told = format!("create {name}: {shape:?} of {replicas}");
         let service = Service {
@@ -276,6 +282,46 @@ impl Person {
         let expects = vec![Expect::Absent(ObjectId::Service(id))];
         let outcome = self.propose(node, &told, expects, vec![Write::ServiceCreate(Box::new(service))]).await;
         self.learn(&name, 0, outcome, &now);
+    }
+
+    /// Names and ranges are few, so that they are asked for twice.
+    async fn create_network(&self, node: &Node, number: u64) {
+        let id = NetworkId::random(&mut *self.rng.borrow_mut());
+        let place = number % NETWORKS;
+        let subnet = format!("10.9.{}.0/24", place / 2);
+        let pools = if (number / NETWORKS).is_multiple_of(3) {
+            subnet.parse().ok().and_then(|subnet| Pool::new(subnet, None).ok()).into_iter().collect()
+        } else {
+            Vec::new()
+        };
+        let name = format!("n{place}");
+        let told = format!("create network {name}");
+        let ipv6 = (number / NETWORKS).is_multiple_of(2);
+        let spec = NetworkSpec { name, ipv6, pools, ..NetworkSpec::default() };
+        let network = Network { id, spec, ..Network::default() };
+        self.propose(node, &told, Vec::new(), vec![Write::NetworkCreate(Box::new(network))]).await;
+    }
+
+    async fn remove_network(&self, node: &Node, state: &State, number: u64) {
+        let networks: Vec<_> = state.networks().cloned().collect();
+        let Some(network) = pick(&networks, number) else { return };
+        let told = format!("remove network {}", network.spec.name);
+        self.propose(node, &told, Vec::new(), vec![Write::NetworkRemove(network.id)]).await;
+    }
+
+    /// Some services are in networks, if there are any.
+    fn join_networks(&self, state: &State, number: u64, spec: &mut ServiceSpec) {
+        let networks: Vec<_> = state.networks().collect();
+        if !number.is_multiple_of(3) || networks.is_empty() {
+            return;
+        }
+        let wanted =
+            networks.iter().cycle().skip(number as usize % networks.len()).take(1 + number as usize % 2);
+        let wish = |network: &&Arc<Network>| NetworkAttachment { network: network.id, aliases: Vec::new() };
+        Arc::make_mut(&mut spec.task).networks = wanted.map(wish).collect();
+        if number.is_multiple_of(2) {
+            spec.endpoint.mode = EndpointMode::Dnsrr;
+        }
     }
 
     /// What can run at all on so many hosts.

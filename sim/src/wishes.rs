@@ -134,6 +134,16 @@ pub enum Ask {
         /// How often.
         rounds: u64,
     },
+    /// A new network, for some of the services to come.
+    Network {
+        /// Which of the names it gets, and whether it names its addresses.
+        pick: u64,
+    },
+    /// A network goes, unless somebody is in it.
+    Unnetwork {
+        /// Which.
+        pick: u64,
+    },
 }
 
 /// A wish, and its time.
@@ -155,10 +165,28 @@ pub fn drawn(options: &Options) -> Vec<Wish> {
     loop {
         at += options.change_every.mul_f64(rng.random_range(0.1..2.0));
         if at >= options.chaos {
-            return all;
+            break;
         }
         all.push(Wish { at, through: rng.random(), ask: ask(&mut rng, options.hosts) });
     }
+    networks(options, &mut all);
+    all
+}
+
+/// What is wanted of networks, drawn apart so that all else stays what it was without them.
+fn networks(options: &Options, all: &mut Vec<Wish>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x6e65);
+    let mut at = Duration::ZERO;
+    loop {
+        at += options.change_every.mul_f64(rng.random_range(1.0..8.0));
+        if at >= options.chaos {
+            break;
+        }
+        let pick = rng.random();
+        let ask = if rng.random_bool(0.7) { Ask::Network { pick } } else { Ask::Unnetwork { pick } };
+        all.push(Wish { at, through: rng.random(), ask });
+    }
+    all.sort_by_key(|wish| wish.at);
 }
 
 fn ask(rng: &mut ChaCha8Rng, hosts: usize) -> Ask {

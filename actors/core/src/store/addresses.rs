@@ -147,11 +147,12 @@ impl State {
         let pool = network.spec.pools.get(range)?;
         let places = places(pool.subnet);
         let (first, last) = (*places.start(), *places.end());
-        let cursor = network.cursors.get(range).copied().unwrap_or(first).clamp(first, last);
+        let forgets = is_put_back(Bug::AddressGivenTwice);
+        let known = network.cursors.get(range).filter(|_| !forgets);
+        let cursor = known.copied().unwrap_or(first).clamp(first, last);
         let is_free = |place: &u128| {
             let address = at(pool.subnet, *place);
-            address != pool.gateway
-                && (!self.addresses.contains(&address) || is_put_back(Bug::AddressGivenTwice))
+            address != pool.gateway && (forgets || !self.addresses.contains(&address))
         };
         // A range that is full costs a look at each of its addresses that are taken, never at more.
         let place = (cursor..=last).chain(first..cursor).find(is_free)?;
