@@ -29,6 +29,11 @@ impl HttpError {
         Self::invalid(format!("{path}: {}", problem.as_ref()))
     }
 
+    /// 403: it is there, and this cannot be done to it.
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
     /// 404: there is no such object.
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
@@ -102,7 +107,7 @@ impl From<ApplyError> for HttpError {
             }
             ApplyError::NoSuchNetwork(_) => Self::not_found(error.to_string()),
             ApplyError::NetworkNameTaken(_) => Self::conflict(error.to_string()),
-            ApplyError::NetworkInUse { .. } => Self::new(StatusCode::FORBIDDEN, error.to_string()),
+            ApplyError::NetworkInUse { .. } => Self::forbidden(error.to_string()),
             ApplyError::PortTaken { .. }
             | ApplyError::NoPortLeft
             | ApplyError::SubnetTaken { .. }

@@ -9,7 +9,7 @@ use hyper::{Method, Request};
 use super::body::{self, Answer};
 use super::context::Context;
 use super::error::HttpError;
-use super::handlers::{events, later, nodes, ports, services, swarm, system, tasks};
+use super::handlers::{events, later, networks, nodes, ports, services, swarm, system, tasks};
 use super::proxy;
 use super::query::{Query, unescape};
 
@@ -90,7 +90,14 @@ async fn dispatch(context: &Arc<Context>, request: Request<Incoming>) -> Result<
         ("GET", ["version"]) => Ok(system::version(context, &whole_path(&request)).await),
         ("GET", ["info"]) => system::info(context, &whole_path(&request)).await,
         ("GET", ["events"]) => events::stream(context, request).await,
-        ("POST", ["networks", "create"]) => later::network_create(context, request).await,
+        ("GET", ["networks"]) => {
+            let query = Query::parse(request.uri().query())?;
+            networks::list(context, &whole_path(&request), &query).await
+        }
+        ("POST", ["networks", "create"]) => networks::create(context, request).await,
+        ("GET", ["networks", id]) => networks::inspect(context, request, id).await,
+        ("DELETE", ["networks", id]) => networks::remove(context, request, id).await,
+        ("POST", ["networks", id, "connect" | "disconnect"]) => networks::attach(context, request, id).await,
         (_, [noun, ..]) if OURS.contains(noun) => ours(context, request, &parts).await,
         _ => proxy::forward(context, request).await,
     }

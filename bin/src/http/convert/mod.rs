@@ -7,6 +7,7 @@ use super::error::HttpError;
 
 mod container;
 mod mount;
+pub(super) mod network;
 mod node;
 mod policy;
 mod ports;

@@ -7,6 +7,10 @@ use super::{word, word_of};
 
 /// Characters that a service's name may have: it becomes a host name.
 const NAME_LEN_MAX: usize = 63;
+/// Characters that a network's name may have.
+const NETWORK_NAME_LEN_MAX: usize = 128;
+/// Names that mean an engine's own networks to its clients.
+const NETWORK_NAMES_OF_ENGINES: [&str; 5] = ["bridge", "host", "none", "ingress", "docker_gwbridge"];
 /// Characters that an image reference may have.
 const IMAGE_LEN_MAX: usize = 4096;
 
@@ -38,6 +42,28 @@ pub(super) fn name(path: &str, name: &str) -> Result<(), HttpError> {
     }
     if name.len() > NAME_LEN_MAX {
         return Err(HttpError::field(path, format!("the name must be {NAME_LEN_MAX} characters or fewer")));
+    }
+    Ok(())
+}
+
+/// A network's name.
+pub(super) fn network_name(path: &str, name: &str) -> Result<(), HttpError> {
+    let inside = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if !(inside && name.starts_with(|c: char| c.is_ascii_alphanumeric())) {
+        return Err(HttpError::field(
+            path,
+            format!(
+                "{name:?} is no valid name: letters, digits and - _ . are wanted, a letter or digit first"
+            ),
+        ));
+    }
+    if name.len() > NETWORK_NAME_LEN_MAX {
+        let problem = format!("the name must be {NETWORK_NAME_LEN_MAX} characters or fewer");
+        return Err(HttpError::field(path, problem));
+    }
+    if NETWORK_NAMES_OF_ENGINES.contains(&name) {
+        let problem = format!("{name:?} is the name of a network that engines have: choose another");
+        return Err(HttpError::field(path, problem));
     }
     Ok(())
 }
@@ -97,6 +123,30 @@ mod tests {
     }
 
     #[test]
+    fn names_of_networks_are_checked() {
+        for good in ["web", "a", "0-_.", "my-net_1.x-", &"a".repeat(128)] {
+            assert!(network_name("Name", good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "-net",
+            ".net",
+            "a b",
+            "é",
+            "a/b",
+            "bridge",
+            "host",
+            "none",
+            "ingress",
+            "docker_gwbridge",
+            &"a".repeat(129),
+        ] {
+            let error = network_name("Name", bad).unwrap_err().message;
+            assert!(error.starts_with("Name: "), "{error}");
+        }
+    }
+
+    #[test]
     fn image_references_are_checked() {
         for good in [
             "nginx",
@@ -119,6 +169,7 @@ mod tests {
         fn checks_never_panic(text: String) {
             let _ = name("x", &text);
             let _ = image("x", &text);
+            let _ = network_name("x", &text);
             let _ = availability("x", Some(&text));
         }
     }

@@ -168,6 +168,32 @@ async fn docker_runs_services_with_progress() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn docker_makes_shows_and_removes_networks() {
+    if docker_missing("docker_makes_shows_and_removes_networks") {
+        return;
+    }
+    let server = Server::start(&Fake::manager(), None).await;
+    let create =
+        ["network", "create", "-d", "overlay", "--attachable", "--subnet", "10.7.0.0/24", "--label", "a=b"];
+    let id = ok(&server, &[&create[..], &["back"]].concat()).await;
+    assert_eq!(id.len(), 25);
+    assert!(
+        fails(&server, &[&create[..], &["other"]].concat()).await.contains("overlaps with network 'back'")
+    );
+    let list = ok(&server, &["network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}"]).await;
+    assert_eq!(list, "back overlay swarm");
+    assert_eq!(ok(&server, &["network", "ls", "-q", "--no-trunc", "-f", "label=a=b"]).await, id);
+    assert_eq!(ok(&server, &["network", "ls", "-q", "-f", "driver=bridge"]).await, "");
+    let format =
+        "{{(index .IPAM.Config 0).Subnet}} {{(index .IPAM.Config 0).Gateway}} {{.Attachable}} {{.Labels}}";
+    let shown = ok(&server, &["network", "inspect", "-v", "-f", format, "back"]).await;
+    assert_eq!(shown, "10.7.0.0/24 10.7.0.1 true map[a:b]");
+    assert!(fails(&server, &["network", "connect", "back", "x"]).await.contains("attach a service"));
+    ok(&server, &["network", "rm", &id[..12]]).await;
+    assert_eq!(ok(&server, &["network", "ls", "-q"]).await, "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_python_sdk_is_served() {
     let script = r#"
 import docker, sys

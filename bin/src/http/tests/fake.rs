@@ -189,26 +189,32 @@ fn reconcile(inner: &mut Inner, service: &Service) -> Vec<Write> {
         }
         inner.next_id += 1;
         let node = if let Slot::Node(node) = slot { node } else { OWN };
+        let id = TaskId::from_u128(inner.next_id);
         writes.push(Write::TaskCreate(Arc::new(Task {
             meta: Meta::default(),
-            id: TaskId::from_u128(inner.next_id),
+            id,
             service_id: service.id,
             service_name: service.spec.name.as_str().into(),
             slot,
-            node_id: Some(node),
+            node_id: None,
             spec: Arc::clone(&service.spec.task),
             spec_version: service.meta.spec_version,
-            ports: service.spec.endpoint.ports.clone(),
+            ports: Vec::new(),
             networks: Vec::new(),
             desired: TaskState::Running,
             start_after: None,
-            status: TaskStatus {
-                state: TaskState::Running,
-                message: "started".into(),
-                container: Some(ContainerStatus { container_id: "c0ffee".into(), ..Default::default() }),
-                ..TaskStatus::default()
-            },
+            status: TaskStatus { state: TaskState::Pending, ..TaskStatus::default() },
         })));
+        let ports = service.spec.endpoint.ports.clone();
+        writes.push(Write::TaskAssign { id, node, ports, message: String::new(), at: Timestamp(0) });
+        let container = ContainerStatus { container_id: "c0ffee".into(), ..Default::default() };
+        let status = TaskStatus {
+            state: TaskState::Running,
+            message: "started".into(),
+            container: Some(container),
+            ..TaskStatus::default()
+        };
+        writes.push(Write::TaskStatus(id, status));
     }
     writes
 }

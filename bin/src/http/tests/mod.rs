@@ -6,6 +6,7 @@ mod engine_real;
 mod fake;
 mod golden;
 mod harness;
+mod networks;
 mod proxying;
 mod rules;
 mod stop_and_limits;

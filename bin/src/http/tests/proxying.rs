@@ -12,13 +12,13 @@ use super::fake::Fake;
 use super::harness::{Server, reply};
 
 /// An engine that hands each connection to the test.
-struct CannedEngine {
+pub(super) struct CannedEngine {
     folder: tempfile::TempDir,
     connections: mpsc::Receiver<UnixStream>,
 }
 
 impl CannedEngine {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("engine.sock")).unwrap();
         let (sender, connections) = mpsc::channel(16);
@@ -32,7 +32,7 @@ impl CannedEngine {
         Self { folder, connections }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(super) fn socket(&self) -> PathBuf {
         self.folder.path().join("engine.sock")
     }
 
@@ -41,7 +41,7 @@ impl CannedEngine {
     }
 
     /// Answer one request and say what it was.
-    async fn answer(&mut self, answer: &str) -> String {
+    pub(super) async fn answer(&mut self, answer: &str) -> String {
         let mut stream = self.next().await;
         let head = read_until(&mut stream, "\r\n\r\n").await;
         stream.write_all(answer.as_bytes()).await.unwrap();

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 mod container;
+mod network;
 mod node;
 mod service;
 mod swarm;
@@ -20,6 +21,11 @@ mod task;
 
 pub use container::{
     BindOptions, ContainerSpec, DnsConfig, Driver, Healthcheck, Mount, TmpfsOptions, Ulimit, VolumeOptions,
+};
+pub use network::{
+    ConfigReference, Ipam, IpamConfig, IpamOptions, Network, NetworkAttachment, NetworkContainer,
+    NetworkCreate, NetworkCreated, NetworkService, NetworkTarget, NetworkTask, SwarmNetwork,
+    SwarmNetworkSpec, VirtualIp,
 };
 pub use node::{
     EngineDescription, ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus, Platform, Plugin, TlsInfo,

@@ -1,0 +1,232 @@
+//! Networks that span nodes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde_json::Value;
+use shoal_core::model::{
+    Meta, Network, NetworkId, NetworkSpec, NodeId, Pool, PortConfig, Service, Task, TaskNetwork,
+};
+use shoal_core::store::State;
+
+use super::super::clock;
+use super::super::decode::refuse;
+use super::super::error::HttpError;
+use super::super::types::{self, ConfigReference, Ipam, IpamConfig, NetworkCreate};
+use super::validate;
+
+/// The one driver that spans nodes.
+pub(in crate::http) const DRIVER: &str = "overlay";
+/// Where such networks are.
+pub(in crate::http) const SCOPE: &str = "swarm";
+const IPAM_DRIVER: &str = "default";
+
+/// Whether a network is asked for that spans nodes: one that is ours to make or to refuse.
+pub(in crate::http) fn spans_nodes(json: &NetworkCreate) -> bool {
+    json.driver.as_deref() == Some(DRIVER)
+        || json.scope.as_deref() == Some(SCOPE)
+        || json.ingress == Some(true)
+}
+
+/// Read what is asked of a network, checked.
+///
+/// # Errors
+/// 400 that names the field and the remedy.
+pub(in crate::http) fn network_spec(json: NetworkCreate) -> Result<NetworkSpec, HttpError> {
+    let name = json.name.unwrap_or_default();
+    validate::network_name("Name", &name)?;
+    if let Some(driver) = json.driver.as_deref().filter(|driver| !matches!(*driver, "" | DRIVER)) {
+        let problem =
+            format!("{driver:?} does not span nodes: {DRIVER} is wanted, or no Scope for one of this node");
+        return Err(HttpError::field("Driver", problem));
+    }
+    if let Some(scope) = json.scope.as_deref().filter(|scope| !matches!(*scope, "" | SCOPE)) {
+        let problem = format!("{scope:?} is not where networks of driver {DRIVER} are: leave it out");
+        return Err(HttpError::field("Scope", problem));
+    }
+    if json.ingress == Some(true) {
+        let problem =
+            "there is no ingress network: published ports need none, they lead to every service as it is";
+        return Err(HttpError::field("Ingress", problem));
+    }
+    if json.config_only == Some(true) {
+        return Err(HttpError::field("ConfigOnly", "not supported: give each network its own settings"));
+    }
+    let remedy = "not supported: give the network its own settings";
+    refuse("ConfigFrom", json.config_from.as_ref(), remedy)?;
+    if json.enable_ipv4 == Some(false) {
+        return Err(HttpError::field("EnableIPv4", "such networks always have IPv4 addresses: leave it out"));
+    }
+    let ipv6 = json.enable_ipv6.unwrap_or_default();
+    Ok(NetworkSpec {
+        name,
+        labels: json.labels.unwrap_or_default(),
+        options: json.options.unwrap_or_default(),
+        internal: json.internal.unwrap_or_default(),
+        attachable: json.attachable.unwrap_or_default(),
+        ipv6,
+        pools: pools(json.ipam.unwrap_or_default(), ipv6)?,
+    })
+}
+
+fn pools(json: Ipam, ipv6: bool) -> Result<Vec<Pool>, HttpError> {
+    if let Some(driver) = json.driver.as_deref().filter(|driver| !matches!(*driver, "" | IPAM_DRIVER)) {
+        let problem = format!("{driver:?} is unknown: {IPAM_DRIVER} is wanted");
+        return Err(HttpError::field("IPAM.Driver", problem));
+    }
+    refuse("IPAM.Options", json.options.as_ref(), "not supported: leave them out")?;
+    let mut pools: Vec<Pool> = Vec::new();
+    for (at, config) in json.config.unwrap_or_default().into_iter().enumerate() {
+        let path = format!("IPAM.Config[{at}]");
+        let Some(pool) = pool(&path, config)? else { continue };
+        let path = format!("{path}.Subnet");
+        let is_v4 = pool.subnet.addr().is_ipv4();
+        if !is_v4 && !ipv6 {
+            let problem = format!("{} is of IPv6: set EnableIPv6 (--ipv6)", pool.subnet);
+            return Err(HttpError::field(&path, problem));
+        }
+        if pools.iter().any(|other| other.subnet.addr().is_ipv4() == is_v4) {
+            let problem = format!(
+                "{} is the second of its family: one range of IPv4 and one of IPv6 at most",
+                pool.subnet
+            );
+            return Err(HttpError::field(&path, problem));
+        }
+        pools.push(pool);
+    }
+    Ok(pools)
+}
+
+fn pool(path: &str, json: IpamConfig) -> Result<Option<Pool>, HttpError> {
+    let remedy = "not supported: addresses are handed out from the whole subnet";
+    if json.ip_range.as_deref().is_some_and(|range| !range.is_empty()) {
+        return Err(HttpError::field(&format!("{path}.IPRange"), remedy));
+    }
+    refuse(&format!("{path}.AuxiliaryAddresses"), json.auxiliary_addresses.as_ref(), remedy)?;
+    refuse(&format!("{path}.AuxAddress"), json.aux_address.as_ref(), remedy)?;
+    let (subnet, gateway) = (json.subnet.unwrap_or_default(), json.gateway.unwrap_or_default());
+    let field = format!("{path}.Subnet");
+    if subnet.is_empty() {
+        return match gateway.is_empty() {
+            true => Ok(None),
+            false => Err(HttpError::field(&field, "it is missing: a gateway needs the subnet that it is in")),
+        };
+    }
+    let wrong =
+        |_| HttpError::field(&field, format!("{subnet:?} is no subnet: such as 10.20.0.0/16 is wanted"));
+    let range = subnet.parse().map_err(wrong)?;
+    let wrong = |_| HttpError::field(&format!("{path}.Gateway"), format!("{gateway:?} is no address"));
+    let gateway = (!gateway.is_empty()).then(|| gateway.parse::<IpAddr>().map_err(wrong)).transpose()?;
+    Pool::new(range, gateway).map(Some).map_err(|problem| HttpError::field(&field, problem))
+}
+
+fn config(pool: &Pool) -> IpamConfig {
+    IpamConfig {
+        subnet: Some(pool.subnet.to_string()),
+        gateway: Some(pool.gateway.to_string()),
+        ..IpamConfig::default()
+    }
+}
+
+/// Write a network without what is in it.
+pub(in crate::http) fn network_json(network: &Network) -> types::Network {
+    let spec = &network.spec;
+    types::Network {
+        name: Some(spec.name.clone()),
+        id: Some(network.id.to_string()),
+        created: Some(clock::text(network.meta.created_at)),
+        scope: Some(SCOPE.to_owned()),
+        driver: Some(DRIVER.to_owned()),
+        enable_ipv4: Some(true),
+        enable_ipv6: Some(spec.ipv6),
+        ipam: Some(Ipam {
+            driver: Some(IPAM_DRIVER.to_owned()),
+            options: Some(Value::Null),
+            config: Some(spec.pools.iter().map(config).collect()),
+        }),
+        internal: Some(spec.internal),
+        attachable: Some(spec.attachable),
+        ingress: Some(false),
+        config_from: Some(ConfigReference { network: Some(String::new()) }),
+        config_only: Some(false),
+        containers: None,
+        options: Some(spec.options.clone()),
+        labels: Some(spec.labels.clone()),
+        services: None,
+    }
+}
+
+/// An address with the length of its range, `10.128.0.3/20`.
+fn with_length(pools: &[Pool], address: IpAddr) -> Option<String> {
+    let pool = pools.iter().find(|pool| pool.subnet.contains(&address))?;
+    Some(format!("{address}/{}", pool.subnet.prefix_len()))
+}
+
+fn place(task: &Task, network: NetworkId) -> Option<&TaskNetwork> {
+    task.networks.iter().find(|place| place.network.id == network)
+}
+
+/// Write the containers of a node that are in a network, by the engine's id.
+pub(in crate::http) fn containers_json(
+    state: &State,
+    network: &Network,
+    node: NodeId,
+) -> std::collections::BTreeMap<String, types::NetworkContainer> {
+    let container = |task: &Arc<Task>| {
+        let place = place(task, network.id)?;
+        let id = task.status.container.as_ref()?.container_id.clone();
+        let address = |v4: bool| {
+            let found = place.addresses.iter().find(|address| address.is_ipv4() == v4);
+            found.and_then(|address| with_length(&network.spec.pools, *address)).unwrap_or_default()
+        };
+        let json = types::NetworkContainer {
+            name: Some(task.name()),
+            endpoint_id: Some(task.id.to_string()),
+            mac_address: Some(String::new()),
+            ipv4_address: Some(address(true)),
+            ipv6_address: Some(address(false)),
+        };
+        Some((id, json))
+    };
+    state.attached_on(node).filter_map(container).collect()
+}
+
+/// Write the services that are in a network, by name, with their live tasks.
+pub(in crate::http) fn services_json(
+    state: &State,
+    network: &Network,
+) -> std::collections::BTreeMap<String, types::NetworkService> {
+    let service = |service: &Arc<Service>| {
+        let place = service.networks.iter().find(|place| place.network == network.id)?;
+        let tasks = state.tasks_of_service(service.id).filter(|task| task.is_live());
+        let json = types::NetworkService {
+            vip: Some(place.addresses.first().map(ToString::to_string).unwrap_or_default()),
+            ports: Some(service.spec.endpoint.ports.iter().map(port).collect()),
+            local_lb_index: Some(0),
+            tasks: Some(tasks.filter_map(|task| task_json(state, network, task)).collect()),
+        };
+        Some((service.spec.name.clone(), json))
+    };
+    state.services().filter_map(service).collect()
+}
+
+fn port(port: &PortConfig) -> String {
+    format!("Target: {}, Publish: {}", port.target_port, port.published_port)
+}
+
+fn task_json(state: &State, network: &Network, task: &Task) -> Option<types::NetworkTask> {
+    let address = place(task, network.id)?.addresses.first()?;
+    let host = task.node_id.and_then(|id| state.node(id)).and_then(|node| node.description.as_ref());
+    let host = host.map(|host| host.addr.rsplit_once(':').map_or(host.addr.as_str(), |(ip, _)| ip));
+    Some(types::NetworkTask {
+        name: Some(task.name()),
+        endpoint_id: Some(task.id.to_string()),
+        endpoint_ip: Some(address.to_string()),
+        info: Some([("Host IP".to_owned(), host.unwrap_or_default().to_owned())].into()),
+    })
+}
+
+/// A network that nobody has given ranges to yet.
+pub(in crate::http) fn new_network(id: NetworkId, spec: NetworkSpec) -> Network {
+    Network { meta: Meta::default(), id, spec, cursors: Vec::new() }
+}

@@ -1,0 +1,220 @@
+//! Networks that span nodes, beside those of the engine.
+
+use serde_json::{Value, json};
+
+use super::fake::Fake;
+use super::harness::{Reply, Server, filters};
+use super::proxying::CannedEngine;
+
+async fn create(server: &Server, body: &Value) -> Reply {
+    server.ask("POST", "/networks/create", &body.to_string()).await
+}
+
+async fn id_of(server: &Server, body: &Value) -> String {
+    let reply = create(server, body).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+    assert_eq!(reply.json()["Warning"], "");
+    reply.json()["Id"].as_str().unwrap().to_owned()
+}
+
+fn answer(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn a_network_lives_from_create_to_remove() {
+    let server = Server::start(&Fake::manager(), None).await;
+    // As Docker's command line sends it.
+    let plain = json!({"CheckDuplicate": true, "Driver": "overlay", "EnableIPv6": false, "Internal": false,
+        "IPAM": {"Driver": "default", "Options": {}, "Config": []}, "Attachable": false, "Ingress": false,
+        "ConfigOnly": false, "ConfigFrom": null, "Options": {"encrypted": ""}, "Labels": {"a": "b"}, "Name": "back"});
+    let id = id_of(&server, &plain).await;
+    let taken = create(&server, &plain).await;
+    assert_eq!((taken.status, taken.message().as_str()), (409, "network with name back already exists"));
+    for wanted in ["back", id.as_str(), &id[..20]] {
+        let network = server.ask("GET", &format!("/networks/{wanted}"), "").await.json();
+        assert_eq!((&network["Name"], &network["Id"]), (&json!("back"), &json!(id)), "{wanted}");
+    }
+    let network = server.ask("GET", "/v1.41/networks/back?verbose=true&scope=swarm", "").await.json();
+    let config = json!([{"Subnet": "10.128.0.0/20", "Gateway": "10.128.0.1"}]);
+    assert_eq!(network["IPAM"], json!({"Driver": "default", "Options": null, "Config": config}));
+    for (field, value) in [
+        ("Scope", json!("swarm")),
+        ("Driver", json!("overlay")),
+        ("EnableIPv6", json!(false)),
+        ("Internal", json!(false)),
+        ("Attachable", json!(false)),
+        ("Ingress", json!(false)),
+        ("ConfigOnly", json!(false)),
+        ("ConfigFrom", json!({"Network": ""})),
+        ("Containers", json!({})),
+        ("Services", json!({})),
+        ("Options", json!({"encrypted": ""})),
+        ("Labels", json!({"a": "b"})),
+    ] {
+        assert_eq!(network[field], value, "{field}");
+    }
+    for action in ["connect", "disconnect"] {
+        let refused = server.ask("POST", &format!("/networks/back/{action}"), r#"{"Container":"x"}"#).await;
+        assert!(refused.status == 403 && refused.message().contains("attach a service"), "{refused:?}");
+    }
+    assert_eq!(server.ask("DELETE", "/networks/back", "").await.status, 204);
+    // What is not ours is the engine's, and there is none.
+    assert_eq!(server.ask("GET", "/networks/back", "").await.status, 503);
+}
+
+#[tokio::test]
+async fn ranges_are_taken_as_given_and_the_second_family_is_added() {
+    let server = Server::start(&Fake::manager(), None).await;
+    let both = json!({"Name": "six", "Scope": "swarm", "EnableIPv6": true, "Internal": true,
+        "IPAM": {"Config": [{"Subnet": "10.9.8.0/24", "Gateway": "10.9.8.254"}]}});
+    id_of(&server, &both).await;
+    let network = server.ask("GET", "/networks/six", "").await.json();
+    let config = network["IPAM"]["Config"].as_array().unwrap();
+    assert_eq!(config[0], json!({"Subnet": "10.9.8.0/24", "Gateway": "10.9.8.254"}));
+    assert!(config[1]["Subnet"].as_str().unwrap().starts_with("fd"), "{config:?}");
+    assert_eq!((&network["EnableIPv6"], &network["Internal"]), (&json!(true), &json!(true)));
+}
+
+#[tokio::test]
+async fn what_a_network_cannot_be_is_refused_by_field() {
+    let server = Server::start(&Fake::manager(), None).await;
+    for (fields, named) in [
+        (json!({"Name": ""}), "Name: "),
+        (json!({"Name": "a b"}), "Name: "),
+        (json!({"Name": "host"}), "Name: "),
+        (json!({"Ingress": true}), "Ingress: there is no ingress network"),
+        (json!({"ConfigOnly": true}), "ConfigOnly: "),
+        (json!({"ConfigFrom": {"Network": "x"}}), "ConfigFrom: "),
+        (json!({"Scope": "local"}), "Scope: "),
+        (json!({"Scope": "swarm", "Driver": "bridge"}), "Driver: "),
+        (json!({"EnableIPv4": false}), "EnableIPv4: "),
+        (json!({"Foo": 1}), "unknown field Foo"),
+        (json!({"Internal": "yes"}), "Internal: "),
+        (json!({"IPAM": {"Driver": "dhcp"}}), "IPAM.Driver: "),
+        (json!({"IPAM": {"Options": {"a": "b"}}}), "IPAM.Options: "),
+        (json!({"IPAM": {"Config": [{"Subnet": "10.0.0.0/31"}]}}), "IPAM.Config[0].Subnet: "),
+        (json!({"IPAM": {"Config": [{"Subnet": "x"}]}}), "IPAM.Config[0].Subnet: "),
+        (json!({"IPAM": {"Config": [{"Gateway": "10.0.0.1"}]}}), "IPAM.Config[0].Subnet: "),
+        (
+            json!({"IPAM": {"Config": [{"Subnet": "10.0.0.0/24", "Gateway": "x"}]}}),
+            "IPAM.Config[0].Gateway: ",
+        ),
+        (
+            json!({"IPAM": {"Config": [{"Subnet": "10.0.0.0/24", "IPRange": "10.0.0.0/25"}]}}),
+            "IPAM.Config[0].IPRange: ",
+        ),
+        (
+            json!({"IPAM": {"Config": [{"AuxiliaryAddresses": {"a": "10.0.0.9"}}]}}),
+            "IPAM.Config[0].AuxiliaryAddresses: ",
+        ),
+        (json!({"IPAM": {"Config": [{"Subnet": "fd00::/64"}]}}), "IPAM.Config[0].Subnet: "),
+        (
+            json!({"IPAM": {"Config": [{"Subnet": "10.5.0.0/24"}, {"Subnet": "10.6.0.0/24"}]}}),
+            "IPAM.Config[1].Subnet: ",
+        ),
+    ] {
+        let mut body = json!({"Name": "n", "Driver": "overlay"});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let reply = create(&server, &body).await;
+        assert_eq!(reply.status, 400, "{body}");
+        assert!(reply.message().starts_with(named), "{body}: {}", reply.message());
+    }
+    let node = json!({"Name": "n", "Driver": "overlay", "IPAM": {"Config": [{"Subnet": "10.1.1.0/24"}]}});
+    let reply = create(&server, &node).await;
+    assert!(reply.status == 400 && reply.message().contains("overlaps with node"), "{reply:?}");
+}
+
+#[tokio::test]
+async fn lists_hold_the_engines_networks_and_ours_without_our_bridges() {
+    let mut engine = CannedEngine::start();
+    let server = Server::start(&Fake::manager(), Some(&engine.socket())).await;
+    let id = id_of(&server, &json!({"Name": "back", "driver": "overlay", "Labels": {"a": "1"}})).await;
+    let theirs = json!([{"Name": "bridge", "Id": "f00", "Driver": "bridge", "Scope": "local", "Labels": {}},
+        {"Name": "plain", "Labels": null},
+        {"Name": "back", "Id": "f01", "Driver": "bridge", "Labels": {"shoal.network.id": id}}]);
+    let canned = answer("200 OK", &theirs.to_string());
+    let (list, asked) = tokio::join!(server.ask("GET", "/v1.41/networks", ""), engine.answer(&canned));
+    assert!(asked.starts_with("GET /v1.41/networks HTTP"), "{asked}");
+    let list = list.json();
+    let names: Vec<_> = list.as_array().unwrap().iter().map(|n| n["Name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["bridge", "plain", "back"]);
+    assert_eq!((&list[2]["Id"], &list[2]["Scope"]), (&json!(id), &json!("swarm")));
+    for (json, count) in [
+        (r#"{"driver":["overlay"]}"#, 1),
+        (r#"{"driver":["bridge"]}"#, 0),
+        (r#"{"scope":["swarm"]}"#, 1),
+        (r#"{"scope":{"local":true}}"#, 0),
+        (r#"{"type":["custom"]}"#, 1),
+        (r#"{"type":["builtin"]}"#, 0),
+        (r#"{"name":["ac"]}"#, 1),
+        (r#"{"name":["^back$"]}"#, 1),
+        (r#"{"name":["^ack"]}"#, 0),
+        (r#"{"label":["a=1"]}"#, 1),
+        (r#"{"label":["a=2"]}"#, 0),
+        (r#"{"dangling":["true"]}"#, 1),
+        (r#"{"dangling":["false"]}"#, 0),
+    ] {
+        let path = format!("/networks?filters={}", filters(json));
+        let canned = answer("200 OK", "null");
+        let (list, asked) = tokio::join!(server.ask("GET", &path, ""), engine.answer(&canned));
+        assert!(asked.starts_with(&format!("GET {path} ")), "{asked}");
+        assert_eq!(list.json().as_array().unwrap().len(), count, "{json}");
+    }
+    let canned = answer("400 Bad Request", r#"{"message":"no"}"#);
+    let (refused, _) = tokio::join!(server.ask("GET", "/networks", ""), engine.answer(&canned));
+    assert_eq!((refused.status, refused.message().as_str()), (400, "no"));
+    let unknown =
+        server.ask("GET", &format!("/networks?filters={}", filters(r#"{"colour":["red"]}"#)), "").await;
+    assert!(unknown.status == 400 && unknown.message().contains("colour"), "{unknown:?}");
+    // An engine that is away takes nothing from ours.
+    drop(engine);
+    let alone = server.ask("GET", "/networks", "").await.json();
+    assert_eq!((alone.as_array().unwrap().len(), &alone[0]["Id"]), (1, &json!(id)));
+}
+
+#[tokio::test]
+async fn what_is_not_ours_goes_to_the_engine() {
+    let mut engine = CannedEngine::start();
+    let fake = Fake::manager();
+    let server = Server::start(&fake, Some(&engine.socket())).await;
+    let id = id_of(&server, &json!({"Name": "back", "Driver": "overlay"})).await;
+    let canned = answer("200 OK", r#"{"Name":"plain"}"#);
+    for (method, path) in [
+        ("GET", "/networks/plain?verbose=true"),
+        ("DELETE", "/networks/plain"),
+        ("POST", "/networks/plain/connect"),
+        ("POST", "/networks/plain/disconnect"),
+        ("POST", "/networks/prune"),
+        ("GET", "/networks/back?scope=local"),
+    ] {
+        let (reply, asked) = tokio::join!(server.ask(method, path, ""), engine.answer(&canned));
+        assert!(asked.starts_with(&format!("{method} {path} ")), "{asked}");
+        assert_eq!(reply.status, 200, "{path}");
+    }
+    // A name of the engine's that is also the beginning of our id stays the engine's.
+    let start = &id[..3];
+    let canned = answer("200 OK", &json!({"Name": start}).to_string());
+    let path = format!("/networks/{start}");
+    let (reply, _) = tokio::join!(server.ask("DELETE", &path, ""), async {
+        engine.answer(&canned).await;
+        engine.answer(&canned).await
+    });
+    assert_eq!((reply.status, fake.now().networks().len()), (200, 1));
+    let canned = answer("404 Not Found", "{}");
+    let (reply, _) = tokio::join!(server.ask("DELETE", &path, ""), engine.answer(&canned));
+    assert_eq!((reply.status, fake.now().networks().len()), (204, 0));
+}
+
+#[tokio::test]
+async fn a_worker_shows_the_engines_networks_and_makes_none_that_span_nodes() {
+    let mut engine = CannedEngine::start();
+    let fake = Fake::manager();
+    fake.local(|local| local.is_manager = false);
+    let server = Server::start(&fake, Some(&engine.socket())).await;
+    let reply = create(&server, &json!({"Name": "back", "Driver": "overlay"})).await;
+    assert!(reply.status == 503 && reply.message().contains("Worker nodes"), "{reply:?}");
+    let canned = answer("200 OK", r#"[{"Name":"bridge"}]"#);
+    let (list, _) = tokio::join!(server.ask("GET", "/networks", ""), engine.answer(&canned));
+    assert_eq!(list.json(), json!([{"Name": "bridge"}]));
+}
