@@ -1,6 +1,7 @@
 //! What the fuzz targets reach into: everything that a client of the API may send.
 
 use shoal_core::model::{ClusterSpec, Meta, Service, ServiceId};
+use shoal_core::store::State;
 
 use super::convert::{insert_defaults, node_spec, service_json, service_spec, swarm_spec};
 use super::decode::decode;
@@ -24,7 +25,8 @@ pub fn body(data: &[u8]) {
 
 /// What was taken is shown, and what is shown is taken again and means the same.
 fn service(bytes: &[u8]) {
-    let Ok(spec) = decode(bytes, "Spec").and_then(service_spec) else { return };
+    let state = State::default();
+    let Ok(spec) = decode(bytes, "Spec").and_then(|json| service_spec(json, &state)) else { return };
     let id = ServiceId::from_u128(1);
     let service = Service {
         meta: Meta::default(),
@@ -35,10 +37,10 @@ fn service(bytes: &[u8]) {
         update: None,
         networks: Vec::new(),
     };
-    let json = service_json(&service, None);
+    let json = service_json(&service, &state, None);
     let shown = serde_json::to_value(&json).expect("a service is JSON");
     let again = serde_json::to_vec(&shown["Spec"]).expect("a specification is JSON");
-    let again = decode(&again, "Spec").and_then(service_spec);
+    let again = decode(&again, "Spec").and_then(|json| service_spec(json, &state));
     assert_eq!(again.ok(), Some(service.spec), "{shown}");
     let mut json = json;
     insert_defaults(&mut json);

@@ -5,15 +5,20 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use shoal_core::model::{
-    Meta, Network, NetworkId, NetworkSpec, NodeId, Pool, PortConfig, Service, Task, TaskNetwork,
+    Meta, Network, NetworkAttachment, NetworkId, NetworkSpec, NodeId, Pool, PortConfig, Service,
+    ServiceNetwork, Task, TaskNetwork,
 };
 use shoal_core::store::State;
 
 use super::super::clock;
 use super::super::decode::refuse;
 use super::super::error::HttpError;
-use super::super::types::{self, ConfigReference, Ipam, IpamConfig, NetworkCreate};
-use super::validate;
+use super::super::handlers::networks::resolve;
+use super::super::types::{
+    self, ConfigReference, Driver, Ipam, IpamConfig, IpamOptions, NetworkCreate, NetworkTarget, SwarmNetwork,
+    SwarmNetworkSpec, VirtualIp, version,
+};
+use super::{filled, validate};
 
 /// The one driver that spans nodes.
 pub(in crate::http) const DRIVER: &str = "overlay";
@@ -229,4 +234,88 @@ fn task_json(state: &State, network: &Network, task: &Task) -> Option<types::Net
 /// A network that nobody has given ranges to yet.
 pub(in crate::http) fn new_network(id: NetworkId, spec: NetworkSpec) -> Network {
     Network { meta: Meta::default(), id, spec, cursors: Vec::new() }
+}
+
+/// Read the networks that tasks shall be in; each is there and named once.
+///
+/// # Errors
+/// 400 that names the field and the remedy; 404 if a network is not there.
+pub(super) fn attachments(
+    path: &str,
+    json: Option<Vec<NetworkTarget>>,
+    state: &State,
+) -> Result<Vec<NetworkAttachment>, HttpError> {
+    let mut found: Vec<NetworkAttachment> = Vec::new();
+    for (at, json) in json.unwrap_or_default().into_iter().enumerate() {
+        let at = |field: &str| format!("{path}.{at}.{field}");
+        refuse(&at("DriverOpts"), json.driver_opts.as_ref(), "not supported: leave them out")?;
+        let target = json.target.unwrap_or_default();
+        if target.is_empty() {
+            return Err(HttpError::field(&at("Target"), "it is missing: a network's name or id is wanted"));
+        }
+        let network = resolve(state, &target)?.id;
+        if found.iter().any(|other| other.network == network) {
+            let problem = format!("network {target} is named twice: put all aliases into one");
+            return Err(HttpError::field(&at("Target"), problem));
+        }
+        let aliases = json.aliases.unwrap_or_default();
+        for (place, alias) in aliases.iter().enumerate() {
+            validate::alias(&at(&format!("Aliases.{place}")), alias)?;
+        }
+        found.push(NetworkAttachment { network, aliases });
+    }
+    Ok(found)
+}
+
+/// Write a wish to be in a network.
+pub(super) fn target_json(wish: &NetworkAttachment) -> NetworkTarget {
+    NetworkTarget {
+        target: Some(wish.network.to_string()),
+        aliases: filled(&wish.aliases),
+        driver_opts: None,
+    }
+}
+
+/// Write a service's virtual addresses.
+pub(super) fn virtual_ips(service: &Service, state: &State) -> Vec<VirtualIp> {
+    let addresses = |place: &ServiceNetwork| {
+        let network = state.network(place.network)?;
+        let address = |address: &IpAddr| VirtualIp {
+            network_id: Some(network.id.to_string()),
+            addr: with_length(&network.spec.pools, *address),
+        };
+        Some(place.addresses.iter().map(address).collect::<Vec<_>>())
+    };
+    service.networks.iter().filter_map(addresses).flatten().collect()
+}
+
+/// Write a task's place in a network; none if the network is gone, as it may be once the task has ended.
+pub(super) fn attachment_json(place: &TaskNetwork, state: &State) -> Option<types::NetworkAttachment> {
+    let network = state.network(place.network.id)?;
+    let pools = &network.spec.pools;
+    let driver = |name: &str| Driver { name: Some(name.to_owned()), options: None };
+    let ipam_options =
+        IpamOptions { driver: Some(driver(IPAM_DRIVER)), configs: Some(pools.iter().map(config).collect()) };
+    let spec = SwarmNetworkSpec {
+        name: Some(network.spec.name.clone()),
+        labels: Some(network.spec.labels.clone()),
+        driver_configuration: Some(driver(DRIVER)),
+        ipv6_enabled: filled(&network.spec.ipv6),
+        internal: filled(&network.spec.internal),
+        attachable: filled(&network.spec.attachable),
+        ipam_options: Some(ipam_options.clone()),
+        scope: Some(SCOPE.to_owned()),
+    };
+    Some(types::NetworkAttachment {
+        network: Some(SwarmNetwork {
+            id: Some(network.id.to_string()),
+            version: version(network.meta.spec_version),
+            created_at: Some(clock::text(network.meta.created_at)),
+            updated_at: Some(clock::text(network.meta.updated_at)),
+            spec: Some(spec),
+            driver_state: Some(driver(DRIVER)),
+            ipam_options: Some(ipam_options),
+        }),
+        addresses: Some(place.addresses.iter().filter_map(|a| with_length(pools, *a)).collect()),
+    })
 }

@@ -29,6 +29,12 @@ pub(super) fn endpoint(path: &str, json: types::EndpointSpec) -> Result<Endpoint
         }
         ports.push(port);
     }
+    if mode == EndpointMode::Dnsrr && ports.iter().any(|port| port.mode == PortMode::Ingress) {
+        return Err(HttpError::invalid(
+            "rpc error: code = InvalidArgument desc = EndpointSpec: port published with ingress mode can't be used \
+             with dnsrr mode",
+        ));
+    }
     Ok(EndpointSpec { mode, ports })
 }
 

@@ -8,26 +8,27 @@ use shoal_core::model::{
 };
 
 use shoal_core::orchestrator::progress_deadline;
+use shoal_core::store::State;
 
 use super::super::clock;
 use super::super::decode::refuse;
 use super::super::error::HttpError;
 use super::super::types::{self, Driver, Empty, Endpoint, Replicated, ServiceStatus, version};
 use super::container::{container, container_json};
+use super::network::{attachments, target_json, virtual_ips};
 use super::policy::{placement, placement_json, restart, restart_json, update, update_json};
 use super::ports::{endpoint, endpoint_json, port_json};
 use super::resources::{resources, resources_json};
 use super::{count, filled, nanos, signed, validate};
 
-const NETWORKS: &str =
-    "networks of services are not supported yet: leave them out and publish ports with mode=host";
-
-/// Read a service's specification, checked. An empty name is left for the caller to fill.
+/// Read a service's specification, checked. An empty name is left for the caller to fill; networks are those of the state.
 ///
 /// # Errors
-/// 400 that names the field and the remedy.
-pub(in crate::http) fn service_spec(json: types::ServiceSpec) -> Result<ServiceSpec, HttpError> {
-    refuse("Spec.Networks", json.networks.as_ref(), NETWORKS)?;
+/// 400 that names the field and the remedy; 404 if a network is not there.
+pub(in crate::http) fn service_spec(
+    json: types::ServiceSpec,
+    state: &State,
+) -> Result<ServiceSpec, HttpError> {
     let name = json.name.unwrap_or_default();
     if !name.is_empty() {
         validate::name("Spec.Name", &name)?;
@@ -36,7 +37,11 @@ pub(in crate::http) fn service_spec(json: types::ServiceSpec) -> Result<ServiceS
     let task = json.task_template.ok_or_else(|| {
         HttpError::field("Spec.TaskTemplate", "it is missing: a ContainerSpec with an Image is wanted")
     })?;
-    let task = task_spec("Spec.TaskTemplate", task)?;
+    let mut task = task_spec("Spec.TaskTemplate", task, state)?;
+    if task.networks.is_empty() {
+        // The older place of the same: it counts where the newer one says nothing.
+        task.networks = attachments("Spec.Networks", json.networks, state)?;
+    }
     if mode == ServiceMode::Global && task.placement.max_replicas > 0 {
         return Err(HttpError::field(
             "Spec.TaskTemplate.Placement.MaxReplicas",
@@ -81,7 +86,7 @@ fn mode(path: &str, json: types::ServiceMode) -> Result<ServiceMode, HttpError> 
     }
 }
 
-fn task_spec(path: &str, json: types::TaskSpec) -> Result<TaskSpec, HttpError> {
+fn task_spec(path: &str, json: types::TaskSpec, state: &State) -> Result<TaskSpec, HttpError> {
     let at = |field: &str| format!("{path}.{field}");
     refuse(&at("PluginSpec"), json.plugin_spec.as_ref(), "plugins as services are not supported")?;
     refuse(
@@ -89,7 +94,6 @@ fn task_spec(path: &str, json: types::TaskSpec) -> Result<TaskSpec, HttpError> {
         json.network_attachment_spec.as_ref(),
         "attachments are not supported yet",
     )?;
-    refuse(&at("Networks"), json.networks.as_ref(), NETWORKS)?;
     if let Some(runtime) = json.runtime.as_deref().filter(|r| !matches!(*r, "" | "container")) {
         return Err(HttpError::field(
             &at("Runtime"),
@@ -105,7 +109,7 @@ fn task_spec(path: &str, json: types::TaskSpec) -> Result<TaskSpec, HttpError> {
         restart: restart(&at("RestartPolicy"), json.restart_policy)?,
         placement: placement(&at("Placement"), json.placement.unwrap_or_default())?,
         log_driver: log_driver(&at("LogDriver"), json.log_driver.unwrap_or_default())?,
-        networks: Vec::new(),
+        networks: attachments(&at("Networks"), json.networks, state)?,
         force_update: count(&at("ForceUpdate"), json.force_update)?,
     })
 }
@@ -152,14 +156,19 @@ pub(super) fn task_spec_json(task: &TaskSpec) -> types::TaskSpec {
             .log_driver
             .as_ref()
             .map(|d| Driver { name: Some(d.name.clone()), options: filled(&d.options) }),
+        networks: filled(&task.networks.iter().map(target_json).collect()),
         force_update: Some(signed(task.force_update)),
         runtime: Some("container".to_owned()),
         ..types::TaskSpec::default()
     }
 }
 
-/// Write a service.
-pub(in crate::http) fn service_json(service: &Service, status: Option<ServiceStatus>) -> types::Service {
+/// Write a service, with its addresses in the networks of the state.
+pub(in crate::http) fn service_json(
+    service: &Service,
+    state: &State,
+    status: Option<ServiceStatus>,
+) -> types::Service {
     let endpoint = &service.spec.endpoint;
     types::Service {
         id: Some(service.id.to_string()),
@@ -171,7 +180,7 @@ pub(in crate::http) fn service_json(service: &Service, status: Option<ServiceSta
         endpoint: Some(Endpoint {
             spec: Some(endpoint_json(endpoint)),
             ports: filled(&endpoint.ports.iter().map(port_json).collect()),
-            virtual_ips: None,
+            virtual_ips: filled(&virtual_ips(service, state)),
         }),
         update_status: service.update.as_ref().map(update_status_json),
         service_status: status,

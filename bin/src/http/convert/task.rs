@@ -1,22 +1,26 @@
 //! Tasks.
 
 use shoal_core::model::{Slot, Task, TaskState, TaskStatus};
+use shoal_core::store::State;
 
 use super::super::clock;
-use super::super::types::{self, ContainerStatus, Map, PortStatus, version};
+use super::super::types::{self, ContainerStatus, PortStatus, version};
 use super::filled;
+use super::network::attachment_json;
 use super::ports::port_json;
 use super::service::task_spec_json;
 
-/// Write a task. Labels are the service's, if it is still there.
-pub(in crate::http) fn task_json(task: &Task, labels: Option<&Map>) -> types::Task {
+/// Write a task. Labels are the service's, if it is still there, and what is told of networks is the state's.
+pub(in crate::http) fn task_json(task: &Task, state: &State) -> types::Task {
+    let service = state.service(task.service_id);
+    let attachments = task.networks.iter().filter_map(|place| attachment_json(place, state));
     types::Task {
         id: Some(task.id.to_string()),
         version: version(task.meta.revision),
         created_at: Some(clock::text(task.meta.created_at)),
         updated_at: Some(clock::text(task.meta.updated_at)),
         name: None,
-        labels: Some(labels.cloned().unwrap_or_default()),
+        labels: Some(service.map(|service| service.spec.labels.clone()).unwrap_or_default()),
         spec: Some(task_spec_json(&task.spec)),
         service_id: Some(task.service_id.to_string()),
         slot: match task.slot {
@@ -32,7 +36,7 @@ pub(in crate::http) fn task_json(task: &Task, labels: Option<&Map>) -> types::Ta
             .map(|id| id.to_string()),
         status: Some(status_json(task)),
         desired_state: Some(task.desired.as_str().to_owned()),
-        networks_attachments: None,
+        networks_attachments: filled(&attachments.collect()),
         generic_resources: None,
     }
 }

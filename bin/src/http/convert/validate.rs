@@ -7,6 +7,8 @@ use super::{word, word_of};
 
 /// Characters that a service's name may have: it becomes a host name.
 const NAME_LEN_MAX: usize = 63;
+/// Characters that a DNS name may have.
+const DNS_NAME_LEN_MAX: usize = 253;
 /// Characters that a network's name may have.
 const NETWORK_NAME_LEN_MAX: usize = 128;
 /// Names that mean an engine's own networks to its clients.
@@ -63,6 +65,18 @@ pub(super) fn network_name(path: &str, name: &str) -> Result<(), HttpError> {
     }
     if NETWORK_NAMES_OF_ENGINES.contains(&name) {
         let problem = format!("{name:?} is the name of a network that engines have: choose another");
+        return Err(HttpError::field(path, problem));
+    }
+    Ok(())
+}
+
+/// A further name of a service in a network.
+pub(super) fn alias(path: &str, alias: &str) -> Result<(), HttpError> {
+    let inside = alias.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let labels = || alias.split('.').all(|label| (1..=63).contains(&label.len()));
+    if !(inside && labels() && alias.len() <= DNS_NAME_LEN_MAX) {
+        let problem =
+            format!("{alias:?} is no DNS name: letters, digits and - _ are wanted, in parts with . between");
         return Err(HttpError::field(path, problem));
     }
     Ok(())

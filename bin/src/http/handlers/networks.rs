@@ -31,7 +31,7 @@ const BRIDGE_LABEL: &str = "shoal.network.id";
 ///
 /// # Errors
 /// 404, or 400 if several fit.
-pub(super) fn resolve(state: &State, wanted: &str) -> Result<Arc<Network>, HttpError> {
+pub(in crate::http) fn resolve(state: &State, wanted: &str) -> Result<Arc<Network>, HttpError> {
     pick("network", wanted, state.networks(), |n| n.id.to_string(), |n| n.spec.name == wanted).cloned()
 }
 

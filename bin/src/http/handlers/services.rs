@@ -16,7 +16,7 @@ use super::super::decode::decode;
 use super::super::error::HttpError;
 use super::super::names;
 use super::super::query::Query;
-use super::super::types::{ServiceCreated, ServiceStatus, ServiceUpdated};
+use super::super::types::{self, ServiceCreated, ServiceStatus, ServiceUpdated};
 use super::pick;
 
 const FILTERS: [&str; 5] = ["id", "label", "mode", "name", "runtime"];
@@ -58,7 +58,7 @@ pub(in crate::http) async fn list(context: &Context, query: &Query) -> Result<An
         })
         .map(|service| {
             let status = query.flag("status").then(|| status(&snapshot.state, service));
-            service_json(service, status)
+            service_json(service, &snapshot.state, status)
         })
         .collect();
     Ok(snapshot.mark(body::json(StatusCode::OK, &services)))
@@ -89,7 +89,7 @@ pub(in crate::http) async fn inspect(
     query: &Query,
 ) -> Result<Answer, HttpError> {
     let snapshot = context.read().await?;
-    let mut json = service_json(&*resolve(&snapshot.state, id)?, None);
+    let mut json = service_json(&*resolve(&snapshot.state, id)?, &snapshot.state, None);
     if query.flag("insertDefaults") {
         insert_defaults(&mut json);
     }
@@ -102,7 +102,10 @@ pub(in crate::http) async fn create(
     headers: &HeaderMap,
     bytes: &[u8],
 ) -> Result<Answer, HttpError> {
-    let mut spec = service_spec(decode(bytes, "Spec")?)?;
+    let json: types::ServiceSpec = decode(bytes, "Spec")?;
+    // A network may have been made a moment ago, at another manager.
+    let state = if names_networks(&json) { context.read().await?.state } else { State::default() };
+    let mut spec = service_spec(json, &state)?;
     if let Some(auth) = registry_auth(headers)? {
         Arc::make_mut(&mut spec.task).container.registry_auth = Some(auth);
     }
@@ -123,6 +126,11 @@ pub(in crate::http) async fn create(
         .propose(vec![Expect::Absent(ObjectId::Service(id))], vec![Write::ServiceCreate(Box::new(service))])
         .await?;
     Ok(body::json(StatusCode::CREATED, &ServiceCreated { id: id.to_string(), warnings: None }))
+}
+
+fn names_networks(json: &types::ServiceSpec) -> bool {
+    let of_tasks = json.task_template.as_ref().and_then(|task| task.networks.as_ref());
+    [json.networks.as_ref(), of_tasks].into_iter().flatten().any(|networks| !networks.is_empty())
 }
 
 fn invent_name(context: &Context, state: &State) -> Result<String, HttpError> {
@@ -161,8 +169,9 @@ pub(in crate::http) async fn update(
         }
     };
     // The body counts for nothing in a rollback; clients send one all the same, and not always a whole one.
-    let wanted = if rollback { None } else { Some(service_spec(decode(bytes, "Spec")?)?) };
+    let wanted = if rollback { None } else { Some(decode(bytes, "Spec")?) };
     let snapshot = context.read().await?;
+    let wanted = wanted.map(|json| service_spec(json, &snapshot.state)).transpose()?;
     let service = resolve(&snapshot.state, id)?;
     if service.meta.spec_version != version {
         return Err(HttpError::out_of_sequence());

@@ -26,7 +26,7 @@ pub(in crate::http) async fn list(context: &Context, query: &Query) -> Result<An
         .candidates(&snapshot.state)
         .into_iter()
         .filter(|task| wanted.fits(&snapshot.state, task))
-        .map(|task| json(&snapshot.state, task))
+        .map(|task| task_json(task, &snapshot.state))
         .collect();
     Ok(snapshot.mark(body::json(StatusCode::OK, &tasks)))
 }
@@ -35,11 +35,7 @@ pub(in crate::http) async fn list(context: &Context, query: &Query) -> Result<An
 pub(in crate::http) async fn inspect(context: &Context, id: &str) -> Result<Answer, HttpError> {
     let snapshot = context.read().await?;
     let task = pick("task", id, snapshot.state.tasks(), |t| t.id.to_string(), |t| t.name() == id)?;
-    Ok(snapshot.mark(body::json(StatusCode::OK, &json(&snapshot.state, task))))
-}
-
-fn json(state: &State, task: &Task) -> super::super::types::Task {
-    task_json(task, state.service(task.service_id).map(|service| &service.spec.labels))
+    Ok(snapshot.mark(body::json(StatusCode::OK, &task_json(task, &snapshot.state))))
 }
 
 /// The filters of a list, resolved.

@@ -8,7 +8,9 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use shoal_core::model::*;
+use shoal_core::store::{Command, State, Write};
 
+use super::super::convert::network::{network_json, network_spec};
 use super::super::convert::{service_json, service_spec, swarm_spec};
 use super::super::decode::decode;
 use super::super::types;
@@ -117,7 +119,7 @@ prop_compose! {
         container in container(), cpus in 1_000_000u64..9_000_000_000, memory in 4u64 << 20..1 << 40,
         pids in 0u64..100, generic in btree_map("[a-z]{1,4}", 0u64..9, 0..3),
         condition in 0usize..3, delay in time(), attempts in 0u64..9, window in time(),
-        zone in "[a-z]{1,5}", equal: bool, driver in option::of(map()), force in 0u64..9,
+        zone in "[a-z]{1,5}", equal: bool, networks in btree_map(1u128..=3, vec("[a-z0-9_-]{1,9}", 0..3), 0..3), driver in option::of(map()), force in 0u64..9,
     ) -> TaskSpec {
         let conditions = [RestartCondition::Any, RestartCondition::OnFailure, RestartCondition::None];
         TaskSpec {
@@ -134,7 +136,10 @@ prop_compose! {
                 platforms: vec![Platform { os: "linux".into(), architecture: "amd64".into() }],
             },
             log_driver: driver.map(|options| LogDriver { name: "json-file".into(), options }),
-            networks: Vec::new(),
+            networks: networks.into_iter().map(|(network, aliases)| NetworkAttachment {
+                network: NetworkId::from_u128(network),
+                aliases,
+            }).collect(),
             force_update: force,
         }
     }
@@ -144,14 +149,14 @@ prop_compose! {
     fn spec()(
         name in "[a-z][a-z0-9]{0,20}", labels in map(), replicas in option::of(0u64..1000), task in task(),
         update in option::of(update(false)), rollback in option::of(update(true)),
-        ports in btree_map(1u16.., 1u16.., 0..3), udp: bool,
+        ports in btree_map(1u16.., 1u16.., 0..3), udp: bool, dnsrr: bool,
     ) -> ServiceSpec {
         ServiceSpec {
             name, labels, update, rollback,
             mode: replicas.map_or(ServiceMode::Global, |replicas| ServiceMode::Replicated { replicas }),
             task: Arc::new(task),
             endpoint: EndpointSpec {
-                mode: EndpointMode::Vip,
+                mode: if dnsrr { EndpointMode::Dnsrr } else { EndpointMode::Vip },
                 ports: ports.into_iter().map(|(published_port, target_port)| PortConfig {
                     name: String::new(),
                     protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
@@ -160,6 +165,19 @@ prop_compose! {
             },
         }
     }
+}
+
+/// A state with three networks, the second with IPv6.
+fn state() -> State {
+    let create = |id: u128| {
+        let spec = NetworkSpec { name: format!("net{id}"), ipv6: id == 2, ..NetworkSpec::default() };
+        let network = Network { id: NetworkId::from_u128(id), spec, ..Network::default() };
+        Write::NetworkCreate(Box::new(network))
+    };
+    let mut state = State::default();
+    let command = Command { writes: (1..=3).map(create).collect(), ..Command::default() };
+    state.apply(1, 1, command).unwrap();
+    state
 }
 
 fn service(spec: ServiceSpec) -> Service {
@@ -178,21 +196,53 @@ fn service(spec: ServiceSpec) -> Service {
 proptest! {
     #[test]
     fn a_specification_survives_its_way_through_json(spec in spec()) {
-        let json = serde_json::to_vec(&service_json(&service(spec.clone()), None).spec.unwrap()).unwrap();
+        let state = state();
+        let json = service_json(&service(spec.clone()), &state, None).spec.unwrap();
+        let json = serde_json::to_vec(&json).unwrap();
         let read: types::ServiceSpec = decode(&json, "Spec").unwrap();
-        prop_assert_eq!(service_spec(read).unwrap(), spec);
+        prop_assert_eq!(service_spec(read, &state).unwrap(), spec);
+    }
+
+    #[test]
+    fn a_network_survives_its_way_through_json(
+        name in "[0-9][a-zA-Z0-9_.-]{0,20}", labels in map(), options in map(), flags in any::<(bool, bool, bool)>(),
+        second in any::<u8>(), length in 16u8..29,
+    ) {
+        let (internal, attachable, ipv6) = flags;
+        let mut pools = vec![Pool::new(format!("10.{second}.0.0/{length}").parse().unwrap(), None).unwrap()];
+        if ipv6 {
+            pools.push(Pool::new("fd00::/64".parse().unwrap(), Some("fd00::9".parse().unwrap())).unwrap());
+        }
+        let spec = NetworkSpec { name, labels, options, internal, attachable, ipv6, pools };
+        let network = Network { spec, ..Network::default() };
+        let mut json = serde_json::to_value(network_json(&network)).unwrap();
+        for field in ["Id", "Created", "Containers", "Services"] {
+            json.as_object_mut().unwrap().remove(field);
+        }
+        let read: types::NetworkCreate = decode(json.to_string().as_bytes(), "").unwrap();
+        prop_assert_eq!(network_spec(read).unwrap(), network.spec);
     }
 
     #[test]
     fn a_service_reads_back_as_written(spec in spec()) {
-        let written = service_json(&service(spec), None);
+        let mut state = state();
+        let service = service(spec);
+        let writes = vec![Write::ServiceCreate(Box::new(service.clone()))];
+        state.apply(2, 1, Command { writes, ..Command::default() }).unwrap();
+        let written = service_json(state.service(service.id).unwrap(), &state, None);
+        let shown = written.endpoint.as_ref().unwrap().virtual_ips.as_ref().map_or(0, Vec::len);
+        let is_vip = service.spec.endpoint.mode == EndpointMode::Vip;
+        let families = |wish: &NetworkAttachment| if wish.network == NetworkId::from_u128(2) { 2 } else { 1 };
+        let wanted: usize = service.spec.task.networks.iter().map(families).sum();
+        prop_assert_eq!(shown, if is_vip { wanted } else { 0 });
         let bytes = serde_json::to_vec(&written).unwrap();
         prop_assert_eq!(serde_json::from_slice::<types::Service>(&bytes).unwrap(), written);
     }
 
     #[test]
     fn arbitrary_bytes_never_panic_the_decoders(bytes: Vec<u8>) {
-        let _ = decode::<types::ServiceSpec>(&bytes, "Spec").map(service_spec);
+        let _ = decode::<types::ServiceSpec>(&bytes, "Spec").map(|json| service_spec(json, &State::default()));
+        let _ = decode::<types::NetworkCreate>(&bytes, "").map(network_spec);
         let _ = decode::<types::InitRequest>(&bytes, "");
         let _ = decode::<types::JoinRequest>(&bytes, "");
         let _ = decode::<types::NodeSpec>(&bytes, "Spec");
@@ -208,7 +258,7 @@ proptest! {
         let mut left = at;
         mangle(&mut json, &mut left, &serde_json::from_str(values[with]).unwrap());
         if let Ok(read) = decode::<types::ServiceSpec>(json.to_string().as_bytes(), "Spec") {
-            let _ = service_spec(read);
+            let _ = service_spec(read, &State::default());
         }
     }
 

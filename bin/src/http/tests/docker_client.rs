@@ -193,6 +193,66 @@ async fn docker_makes_shows_and_removes_networks() {
     assert_eq!(ok(&server, &["network", "ls", "-q"]).await, "");
 }
 
+const STACK: &str = r#"
+version: "3.7"
+services:
+  web:
+    image: busybox:latest
+    networks: [front, back]
+  db:
+    image: busybox:latest
+    networks:
+      back:
+        aliases: [store]
+networks:
+  front:
+  back:
+    ipam:
+      config:
+        - subnet: 10.8.0.0/24
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn docker_puts_services_and_stacks_into_networks() {
+    if docker_missing("docker_puts_services_and_stacks_into_networks") {
+        return;
+    }
+    let fake = Fake::manager();
+    let server = Server::start(&fake, None).await;
+    for name in ["front", "back"] {
+        ok(&server, &["network", "create", "-d", "overlay", name]).await;
+    }
+    let create = ["service", "create", "-d", "--name", "web", "--network", "name=back,alias=www", "busybox"];
+    ok(&server, &create).await;
+    let wishes = || fake.now().service_named("web").unwrap().spec.task.networks.clone();
+    assert_eq!((wishes().len(), wishes()[0].aliases.as_slice()), (1, &["www".to_owned()][..]));
+    ok(&server, &["service", "update", "-d", "--network-add", "front", "web"]).await;
+    assert_eq!(wishes().len(), 2);
+    let pretty = ok(&server, &["service", "inspect", "--pretty", "web"]).await;
+    assert!(pretty.contains("Networks:") && pretty.contains("front") && pretty.contains("back"), "{pretty}");
+    assert!(fails(&server, &["network", "rm", "back"]).await.contains("in use by service 'web'"));
+    ok(&server, &["service", "update", "-d", "--network-rm", "back", "web"]).await;
+    assert_eq!(wishes().len(), 1);
+    ok(&server, &["network", "rm", "back"]).await;
+    let dnsrr = ["service", "create", "-d", "--network", "front", "--endpoint-mode", "dnsrr"];
+    ok(&server, &[&dnsrr[..], &["--name", "rr", "busybox"]].concat()).await;
+    let refused = fails(&server, &[&dnsrr[..], &["-p", "80:80", "busybox"]].concat()).await;
+    assert!(refused.contains("can't be used with dnsrr mode"), "{refused}");
+
+    let file = server.folder.path().join("stack.yml");
+    std::fs::write(&file, STACK).unwrap();
+    ok(&server, &["stack", "deploy", "-d", "-c", &file.to_string_lossy(), "shop"]).await;
+    let state = fake.now();
+    let pool = state.network_named("shop_back").unwrap().spec.pools[0];
+    assert_eq!(pool.subnet.to_string(), "10.8.0.0/24");
+    assert_eq!(state.service_named("shop_web").unwrap().networks.len(), 2);
+    let aliases = &state.service_named("shop_db").unwrap().spec.task.networks[0].aliases;
+    assert!(aliases.contains(&"store".to_owned()) && aliases.contains(&"db".to_owned()), "{aliases:?}");
+    assert!(ok(&server, &["stack", "ls"]).await.contains("shop"));
+    ok(&server, &["stack", "rm", "-d", "shop"]).await;
+    assert!(fake.now().network_named("shop_back").is_none());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_python_sdk_is_served() {
     let script = r#"

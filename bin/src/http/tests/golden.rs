@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shoal_core::model::*;
+use shoal_core::store::State;
 
 use super::super::convert::service_spec;
 use super::super::decode::decode;
@@ -10,7 +11,7 @@ use super::super::types;
 
 fn read(json: &str) -> Result<ServiceSpec, String> {
     let decoded: types::ServiceSpec = decode(json.as_bytes(), "Spec").map_err(|e| e.message)?;
-    service_spec(decoded).map_err(|e| e.message)
+    service_spec(decoded, &State::default()).map_err(|e| e.message)
 }
 
 fn refused(json: &str) -> String {
@@ -101,8 +102,18 @@ fn what_is_not_supported_is_refused_by_name_with_the_remedy() {
             "Spec.Labels.shoal.progress-deadline",
             "seconds are wanted",
         ),
-        (service(r#""Networks":[{"Target":"n"}]"#), "Spec.Networks", "not supported yet"),
-        (task(r#""Networks":[{"Target":"n"}]"#), "Spec.TaskTemplate.Networks", "not supported yet"),
+        (
+            task(r#""Networks":[{"Target":"n","DriverOpts":{"a":"b"}}]"#),
+            "Spec.TaskTemplate.Networks.0.DriverOpts",
+            "leave them out",
+        ),
+        (service(r#""Networks":[{"Aliases":["a"]}]"#), "Spec.Networks.0.Target", "a network's name or id"),
+        (task(r#""Networks":[{"Target":"n"}]"#), "network n not found", ""),
+        (
+            service(r#""EndpointSpec":{"Mode":"dnsrr","Ports":[{"TargetPort":80}]}"#),
+            "EndpointSpec: port published with ingress mode",
+            "can't be used with dnsrr mode",
+        ),
         (container(r#""Secrets":[{"SecretName":"s"}]"#), "ContainerSpec.Secrets", "not supported yet"),
         (container(r#""Configs":[{"ConfigName":"s"}]"#), "ContainerSpec.Configs", "not supported yet"),
         (service(r#""Mode":{"ReplicatedJob":{}}"#), "Spec.Mode.ReplicatedJob", "jobs are not supported yet"),

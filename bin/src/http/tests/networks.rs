@@ -218,3 +218,74 @@ async fn a_worker_shows_the_engines_networks_and_makes_none_that_span_nodes() {
     let (list, _) = tokio::join!(server.ask("GET", "/networks", ""), engine.answer(&canned));
     assert_eq!(list.json(), json!([{"Name": "bridge"}]));
 }
+
+/// A service in networks.
+fn service(name: &str, networks: &Value) -> String {
+    let task = json!({"ContainerSpec": {"Image": "nginx"}, "Networks": networks});
+    json!({"Name": name, "Mode": {"Replicated": {"Replicas": 2}}, "TaskTemplate": task,
+        "EndpointSpec": {"Ports": [{"TargetPort": 80, "PublishedPort": 8080}]}})
+    .to_string()
+}
+
+#[tokio::test]
+async fn services_and_tasks_show_their_places_in_networks() {
+    let server = Server::start(&Fake::manager(), None).await;
+    let id = id_of(&server, &json!({"Name": "back", "Driver": "overlay", "Labels": {"a": "b"}})).await;
+    let web = service("web", &json!([{"Target": "back", "Aliases": ["www"]}]));
+    assert_eq!(server.ask("POST", "/services/create", &web).await.status, 201);
+    let shown = server.ask("GET", "/services/web", "").await.json();
+    assert_eq!(shown["Spec"]["TaskTemplate"]["Networks"], json!([{"Target": id, "Aliases": ["www"]}]));
+    assert_eq!(shown["Endpoint"]["VirtualIPs"], json!([{"NetworkID": id, "Addr": "10.128.0.2/20"}]));
+    let tasks = server.ask("GET", "/tasks", "").await.json();
+    let attachment = &tasks[0]["NetworksAttachments"][0];
+    assert_eq!(attachment["Addresses"], json!(["10.128.0.3/20"]));
+    let network = &attachment["Network"];
+    assert_eq!((&network["ID"], &network["DriverState"]["Name"]), (&json!(id), &json!("overlay")));
+    assert_eq!((&network["Spec"]["Name"], &network["Spec"]["Scope"]), (&json!("back"), &json!("swarm")));
+    assert_eq!(network["IPAMOptions"]["Configs"][0]["Subnet"], "10.128.0.0/20");
+
+    let verbose = server.ask("GET", "/networks/back?verbose=1", "").await.json();
+    let container = &verbose["Containers"]["c0ffee"];
+    assert_eq!((&container["IPv4Address"], &container["IPv6Address"]), (&json!("10.128.0.4/20"), &json!("")));
+    let web = &verbose["Services"]["web"];
+    assert_eq!((&web["VIP"], &web["Ports"]), (&json!("10.128.0.2"), &json!(["Target: 80, Publish: 8080"])));
+    assert_eq!(web["Tasks"].as_array().unwrap().len(), 2);
+    assert_eq!(web["Tasks"][0]["EndpointIP"], "10.128.0.3");
+    assert_eq!(web["Tasks"][0]["Info"], json!({"Host IP": "10.1.1.1"}));
+    assert_eq!(web["Tasks"][0]["Name"], format!("web.1.{}", tasks[0]["ID"].as_str().unwrap()));
+    assert!(server.ask("GET", "/networks/back", "").await.json().get("Services").is_none());
+    let unused = format!("/networks?filters={}", filters(r#"{"dangling":["true"]}"#));
+    assert_eq!(server.ask("GET", &unused, "").await.json(), json!([]));
+
+    let busy = server.ask("DELETE", "/networks/back", "").await;
+    assert_eq!((busy.status, busy.message().as_str()), (403, "network 'back' is in use by service 'web'"));
+    assert_eq!(server.ask("DELETE", "/services/web", "").await.status, 200);
+    assert_eq!(server.ask("DELETE", "/networks/back", "").await.status, 204);
+}
+
+#[tokio::test]
+async fn networks_of_services_are_found_by_any_name_and_missing_ones_are_told() {
+    let server = Server::start(&Fake::manager(), None).await;
+    let id = id_of(&server, &json!({"Name": "back", "Driver": "overlay"})).await;
+    let missing = server.ask("POST", "/services/create", &service("web", &json!([{"Target": "none"}]))).await;
+    assert_eq!((missing.status, missing.message().as_str()), (404, "network none not found"));
+    let twice = service("web", &json!([{"Target": "back"}, {"Target": id}]));
+    let twice = server.ask("POST", "/services/create", &twice).await;
+    assert!(twice.status == 400 && twice.message().contains("Networks.1.Target"), "{twice:?}");
+    let alias = service("web", &json!([{"Target": "back", "Aliases": ["a b"]}]));
+    let alias = server.ask("POST", "/services/create", &alias).await;
+    assert!(alias.status == 400 && alias.message().contains("Networks.0.Aliases.0"), "{alias:?}");
+    let by_prefix = service("web", &json!([{"Target": id[..9]}]));
+    assert_eq!(server.ask("POST", "/services/create", &by_prefix).await.status, 201);
+    // The older place of the same, and another way to be found.
+    let mut web = server.ask("GET", "/services/web", "").await.json();
+    let path = format!("/services/web/update?version={}", web["Version"]["Index"]);
+    web["Spec"]["TaskTemplate"].as_object_mut().unwrap().remove("Networks");
+    web["Spec"]["Networks"] = json!([{"Target": "back"}]);
+    web["Spec"]["EndpointSpec"] = json!({"Mode": "dnsrr"});
+    assert_eq!(server.ask("POST", &path, &web["Spec"].to_string()).await.status, 200);
+    let shown = server.ask("GET", "/services/web", "").await.json();
+    assert_eq!(shown["Spec"]["TaskTemplate"]["Networks"], json!([{"Target": id}]));
+    assert_eq!(shown["Spec"]["EndpointSpec"]["Mode"], "dnsrr");
+    assert!(shown["Endpoint"].get("VirtualIPs").is_none(), "{shown}");
+}

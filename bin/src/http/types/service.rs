@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ContainerSpec, Driver, Empty, Map, Platform, Version, object};
+use super::{ContainerSpec, Driver, Empty, Map, NetworkTarget, Platform, Version, VirtualIp, object};
 
 object! {
     /// What the user asks for.
@@ -13,7 +13,7 @@ object! {
         mode: ServiceMode,
         update_config: UpdateConfig,
         rollback_config: UpdateConfig,
-        networks: Value,
+        networks: Vec<NetworkTarget>,
         endpoint_spec: EndpointSpec,
     }
 }
@@ -27,7 +27,7 @@ object! {
         resources: Resources,
         restart_policy: RestartPolicy,
         placement: Placement,
-        networks: Value,
+        networks: Vec<NetworkTarget>,
         log_driver: Driver,
         force_update: i64,
         runtime: String,
@@ -185,7 +185,7 @@ object! {
         spec: EndpointSpec,
         ports: Vec<Port>,
         #[serde(rename = "VirtualIPs")]
-        virtual_ips: Vec<Value>,
+        virtual_ips: Vec<VirtualIp>,
     }
 }
 

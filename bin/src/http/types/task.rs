@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Map, Port, TaskSpec, Version, object};
+use super::{Map, NetworkAttachment, Port, TaskSpec, Version, object};
 
 object! {
     /// A task.
@@ -22,7 +22,7 @@ object! {
         node_id: String,
         status: TaskStatus,
         desired_state: String,
-        networks_attachments: Vec<Value>,
+        networks_attachments: Vec<NetworkAttachment>,
         generic_resources: Vec<Value>,
     }
 }
