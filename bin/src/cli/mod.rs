@@ -5,6 +5,7 @@ pub mod client;
 mod clock;
 mod error;
 mod host;
+mod network;
 mod node;
 mod output;
 mod port;
@@ -68,6 +69,7 @@ async fn perform(cli: Cli) -> Outcome {
         Verb::Down(flags) => up::down(&flags).await,
         Verb::Swarm(verb) => swarm::run(&connect(&connection)?, verb).await,
         Verb::Node(verb) => node::run(&connect(&connection)?, verb).await,
+        Verb::Network(verb) => network::run(&connect(&connection)?, verb).await,
         Verb::Service(verb) => service::run(&connect(&connection)?, verb).await,
         Verb::Port(verb) => port::run(&connect(&connection)?, verb).await,
         Verb::Info { format } => system::info(&connect(&connection)?, format).await,

@@ -8,7 +8,7 @@ use super::error::{CliError, Outcome};
 use super::output::{self, Format, items, number, text};
 use super::progress::{Goal, Watch};
 use super::spec::json::put;
-use super::{registry, spec, tasks};
+use super::{network, registry, spec, tasks};
 
 pub(crate) async fn run(client: &Client, verb: ServiceVerb) -> Outcome {
     match verb {
@@ -189,6 +189,7 @@ async fn update(client: &Client, flags: &UpdateArgs) -> Outcome {
     let service = find(client, &flags.service).await?;
     let mut spec = service["Spec"].clone();
     let env = spec::environment(&[], &flags.env_add, &here)?;
+    let flags = &with_network_ids(client, flags).await?;
     spec::update(&mut spec, flags, &env)?;
     let changed = spec != service["Spec"];
     if flags.rollback && changed {
@@ -208,6 +209,17 @@ async fn update(client: &Client, flags: &UpdateArgs) -> Outcome {
     output::print(&flags.service);
     let goal = if flags.rollback { Goal::RolledBack } else { Goal::Stable };
     watch(client, text(&service, "/ID"), &flags.service, &flags.converge, goal).await
+}
+
+/// The flags with the ids of networks, as specifications hold them.
+async fn with_network_ids(client: &Client, flags: &UpdateArgs) -> Outcome<UpdateArgs> {
+    let mut flags = flags.clone();
+    flags.network_rm = network::ids(client, &flags.network_rm).await?;
+    let added: Vec<String> = flags.network_add.iter().map(|n| text(n, "/Target").to_owned()).collect();
+    for (network, id) in flags.network_add.iter_mut().zip(network::ids(client, &added).await?) {
+        put(network, "Target", id);
+    }
+    Ok(flags)
 }
 
 async fn rm(client: &Client, services: &[String], flags: &ConvergeArgs) -> Outcome {

@@ -1,6 +1,7 @@
 //! The command line's definition. Verbs and flags carry Docker's names, so that hands need not learn anew.
 
 mod local;
+mod network;
 mod node;
 mod service;
 mod shared;
@@ -11,9 +12,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use local::{DemoServerArgs, DownArgs, UpArgs};
+pub use network::{NetworkCreate, NetworkVerb};
 pub use node::{Availability, NodeUpdate, NodeVerb, Role};
 pub use service::{ConvergeArgs, CreateArgs, Mode, ServiceVerb, UpdateArgs};
-pub use shared::{FailureAction, RestartCondition, SharedArgs, UpdateOrder};
+pub use shared::{EndpointMode, FailureAction, RestartCondition, SharedArgs, UpdateOrder};
 pub use swarm::{InitArgs, JoinArgs, SwarmUpdate, SwarmVerb, TokenRole};
 
 use super::host::{HOST_DEFAULT, Host};
@@ -67,6 +69,9 @@ pub enum Verb {
     /// Services: what the cluster keeps running.
     #[command(subcommand)]
     Service(ServiceVerb),
+    /// Networks that span nodes: services in one find each other by name.
+    #[command(subcommand)]
+    Network(NetworkVerb),
     /// Published ports, as one node carries them.
     #[command(subcommand)]
     Port(PortVerb),

@@ -121,6 +121,9 @@ pub struct CreateArgs {
     /// Port: mode=host,target=80[,published=8080][,protocol=tcp], or 8080:80; repeatable.
     #[arg(long, short, value_name = "PORT", value_parser = values::port)]
     pub publish: Vec<Value>,
+    /// Network: NAME, or name=NAME,alias=NAME…; repeatable.
+    #[arg(long, value_name = "NETWORK", value_parser = values::network)]
+    pub network: Vec<Value>,
     /// Further group of the user; repeatable.
     #[arg(long, value_name = "GROUP")]
     pub group: Vec<String>,
@@ -208,6 +211,12 @@ pub struct UpdateArgs {
     /// Remove a port by its target, 80 or 80/udp; repeatable.
     #[arg(long, value_name = "TARGET", value_parser = values::target_port)]
     pub publish_rm: Vec<(u16, String)>,
+    /// Enter a network, or change its aliases: NAME, or name=NAME,alias=NAME…; repeatable.
+    #[arg(long, value_name = "NETWORK", value_parser = values::network)]
+    pub network_add: Vec<Value>,
+    /// Leave a network; repeatable.
+    #[arg(long, value_name = "NAME")]
+    pub network_rm: Vec<String>,
     /// Add a group; repeatable.
     #[arg(long, value_name = "GROUP")]
     pub group_add: Vec<String>,

@@ -35,6 +35,15 @@ pub enum FailureAction {
     Rollback,
 }
 
+/// How a service is found in its networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EndpointMode {
+    /// By one virtual address.
+    Vip,
+    /// By the addresses of its tasks.
+    Dnsrr,
+}
+
 /// Flags that `create` and `update` share; each sets one value.
 #[derive(Debug, Clone, Default, Args)]
 pub struct SharedArgs {
@@ -116,6 +125,9 @@ pub struct SharedArgs {
     /// Command in place of the image's, as a shell would split it.
     #[arg(long, value_name = "COMMAND")]
     pub entrypoint: Option<String>,
+    /// How it is found in its networks: by one virtual address or by its tasks' addresses.
+    #[arg(long, value_name = "WORD")]
+    pub endpoint_mode: Option<EndpointMode>,
     /// Slots updated at once; 0 for all.
     #[arg(long, value_name = "N")]
     pub update_parallelism: Option<u64>,

@@ -25,6 +25,7 @@ pub(crate) fn create(flags: &CreateArgs, env: Vec<String>) -> Outcome<Value> {
     list("TaskTemplate/Placement/Constraints", texts(&flags.constraint));
     list("TaskTemplate/Placement/Preferences", flags.placement_pref.clone());
     list("EndpointSpec/Ports", flags.publish.clone());
+    list("TaskTemplate/Networks", flags.network.clone());
     edit_map(&mut spec, "Labels", &flags.label, &[]);
     edit_map(&mut spec, "TaskTemplate/ContainerSpec/Labels", &flags.container_label, &[]);
     shared::apply(&mut spec, &flags.shared)?;

@@ -30,6 +30,7 @@ pub(crate) fn apply(spec: &mut Value, flags: &SharedArgs) -> Outcome {
     resources(spec, flags);
     restart(spec, flags);
     update_config(spec, flags);
+    put_some(spec, "EndpointSpec/Mode", flags.endpoint_mode.map(word));
     put_some(spec, "TaskTemplate/Placement/MaxReplicas", flags.replicas_max_per_node);
     Ok(())
 }

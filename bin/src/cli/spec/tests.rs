@@ -3,7 +3,7 @@
 use clap::Parser as _;
 use serde_json::{Value, json};
 
-use super::super::args::{Cli, CreateArgs, NodeVerb, ServiceVerb, SwarmVerb, UpdateArgs, Verb};
+use super::super::args::{Cli, CreateArgs, NetworkVerb, NodeVerb, ServiceVerb, SwarmVerb, UpdateArgs, Verb};
 use super::json::put;
 use super::{create, environment, update};
 
@@ -65,7 +65,8 @@ fn full_create_matches_the_golden_request() {
         --restart-window 1m --stop-signal SIGINT --stop-grace-period 3s --user 1000:1000 --group adm --workdir /w \
         --hostname h --init --tty --read-only --health-cmd 'true || false' --health-interval 5s --health-timeout 1s \
         --health-retries 3 --health-start-period 2s --entrypoint 'sh -c' --update-parallelism 2 --update-delay 1s \
-        --update-order start-first --update-failure-action continue bb:1 sleep 1";
+        --update-order start-first --update-failure-action continue --network front --network name=back,alias=www,alias=w \
+        --endpoint-mode vip bb:1 sleep 1";
     assert_eq!(created(line), full());
 }
 
@@ -114,9 +115,10 @@ fn full() -> Value {
                 "Preferences": [{"Spread": {"SpreadDescriptor": "node.labels.z"}}],
                 "MaxReplicas": 2,
             },
+            "Networks": [{"Target": "front"}, {"Target": "back", "Aliases": ["www", "w"]}],
         },
         "UpdateConfig": {"Parallelism": 2, "Delay": 1_000_000_000, "Order": "start-first", "FailureAction": "continue"},
-        "EndpointSpec": {"Ports": [
+        "EndpointSpec": {"Mode": "vip", "Ports": [
             {"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080, "PublishMode": "host"},
             {"Protocol": "udp", "TargetPort": 53, "PublishMode": "host"},
         ]},
@@ -130,7 +132,8 @@ fn update_changes_only_what_it_names() {
         "shoal service update --image bb:2 --args 'sleep 2' --force --env-add A=2 --env-add C=3 --env-rm B --label-rm l1 \
          --label-add l2=w --constraint-rm node.role==worker --constraint-add node.role==manager --mount-rm /v \
          --mount-add type=bind,source=/other,target=/data --publish-rm 53/udp --publish-add mode=host,target=80,published=9090 \
-         --group-add wheel --placement-pref-rm spread=node.labels.z --replicas 5 --limit-memory 128m --no-healthcheck web",
+         --group-add wheel --placement-pref-rm spread=node.labels.z --replicas 5 --limit-memory 128m --no-healthcheck \
+         --network-rm front --network-add name=back,alias=db --network-add third --endpoint-mode dnsrr web",
     );
     update(&mut spec, &flags, &flags.env_add).expect("valid");
 
@@ -149,6 +152,9 @@ fn update_changes_only_what_it_names() {
     put(container, "Mounts", json!([{"Type": "bind", "Source": "/other", "Target": "/data"}, tmpfs]));
     put(&mut golden, "TaskTemplate/Resources/Limits/MemoryBytes", 134_217_728);
     put(&mut golden, "TaskTemplate/Placement/Constraints", json!(["node.labels.z!=b", "node.role==manager"]));
+    let networks = json!([{"Target": "back", "Aliases": ["db"]}, {"Target": "third"}]);
+    put(&mut golden, "TaskTemplate/Networks", networks);
+    put(&mut golden, "EndpointSpec/Mode", "dnsrr");
     golden["TaskTemplate"]["Placement"].as_object_mut().expect("object").remove("Preferences");
     put(
         &mut golden,
@@ -204,6 +210,42 @@ fn short_ports_are_read_as_docker_reads_them() {
     ] {
         assert!(port(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn malformed_networks_are_refused_with_what_is_wanted() {
+    for text in
+        ["", "alias=db", "name=,alias=db", "name=back,alias=", "name=back,driver-opt=a=b", "name=back,db"]
+    {
+        let error = super::values::network(text).expect_err(text);
+        assert!(error.contains("name=NAME"), "{text}: {error}");
+    }
+}
+
+fn network_create(line: &str) -> super::super::error::Outcome<Value> {
+    match verb(line) {
+        Verb::Network(NetworkVerb::Create(flags)) => super::super::network::create_body(&flags),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn network_requests_match_the_golden_ones() {
+    let least = json!({"Name": "back", "Driver": "overlay", "Scope": "swarm"});
+    assert_eq!(network_create("shoal network create back").expect("valid"), least);
+    assert_eq!(network_create("shoal network create -d overlay back").expect("valid"), least);
+    let line = "shoal network create --attachable --internal --ipv6 --subnet 10.7.0.0/24 --gateway 10.7.0.9 \
+        --subnet fd00::/64 --label a=b --opt encrypted back";
+    let golden = json!({
+        "Name": "back", "Driver": "overlay", "Scope": "swarm", "Attachable": true, "Internal": true, "EnableIPv6": true,
+        "IPAM": {"Config": [{"Subnet": "10.7.0.0/24", "Gateway": "10.7.0.9"}, {"Subnet": "fd00::/64"}]},
+        "Labels": {"a": "b"}, "Options": {"encrypted": ""},
+    });
+    assert_eq!(network_create(line).expect("valid"), golden);
+    let alone = network_create("shoal network create --gateway 10.7.0.9 back");
+    assert_eq!(alone.expect_err("refused").code(), 2);
+    let bridge = Cli::try_parse_from(["shoal", "network", "create", "-d", "bridge", "back"]);
+    assert!(bridge.expect_err("refused").to_string().contains("overlay"));
 }
 
 #[test]

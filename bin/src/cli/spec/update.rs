@@ -40,6 +40,10 @@ pub(crate) fn update(spec: &mut Value, flags: &UpdateArgs, env_add: &[String]) -
         list.retain(|kept| !flags.mount_rm.iter().any(|target| kept["Target"] == **target));
         replace(list, flags.mount_add.iter().cloned(), |a, b| a["Target"] == b["Target"]);
     });
+    edit_list(spec, "TaskTemplate/Networks", |list| {
+        list.retain(|kept| !flags.network_rm.iter().any(|network| kept["Target"] == **network));
+        replace(list, flags.network_add.iter().cloned(), |a, b| a["Target"] == b["Target"]);
+    });
     edit_list(spec, "EndpointSpec/Ports", |list| {
         list.retain(|kept| {
             !flags.publish_rm.iter().any(|rm| target(kept) == (u64::from(rm.0), rm.1.as_str()))

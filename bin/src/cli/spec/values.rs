@@ -83,6 +83,34 @@ pub(crate) fn port(text: &str) -> Result<Value, String> {
     Ok(port)
 }
 
+/// A network, short (`back`) or long (`name=back,alias=db,alias=store`).
+pub(crate) fn network(text: &str) -> Result<Value, String> {
+    let (mut name, mut aliases) = (String::new(), Vec::new());
+    if text.contains('=') {
+        for field in words::csv(text)? {
+            match field.split_once('=').map(|(key, value)| (key.trim().to_ascii_lowercase(), value)) {
+                Some((key, value)) if key == "name" => value.clone_into(&mut name),
+                Some((key, value)) if key == "alias" && !value.is_empty() => aliases.push(value.to_owned()),
+                _ => {
+                    return Err(format!(
+                        "a network has no field {field:?}: name=NAME and alias=NAME are there"
+                    ));
+                }
+            }
+        }
+    } else {
+        text.clone_into(&mut name);
+    }
+    if name.is_empty() {
+        return Err(format!("{text:?} names no network: write NAME or name=NAME,alias=NAME"));
+    }
+    let mut network = json!({"Target": name});
+    if !aliases.is_empty() {
+        put(&mut network, "Aliases", aliases);
+    }
+    Ok(network)
+}
+
 /// A mount.
 pub(crate) fn mount(text: &str) -> Result<Value, String> {
     let mut mount = json!({"Type": "volume"});
