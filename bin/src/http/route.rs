@@ -9,7 +9,7 @@ use hyper::{Method, Request};
 use super::body::{self, Answer};
 use super::context::Context;
 use super::error::HttpError;
-use super::handlers::{events, later, networks, nodes, ports, services, swarm, system, tasks};
+use super::handlers::{events, later, names, networks, nodes, ports, services, swarm, system, tasks};
 use super::proxy;
 use super::query::{Query, unescape};
 
@@ -138,6 +138,7 @@ async fn ours(context: &Context, request: Request<Incoming>, parts: &[&str]) -> 
         (&Method::GET, ["services" | "tasks", _, "logs"]) => Err(later::logs()),
 
         (&Method::GET, ["shoal", "v1", "ports"]) => Ok(ports::list(context)),
+        (&Method::GET, ["shoal", "v1", "names"]) => names::list(context, &query).await,
 
         (&Method::GET, ["secrets" | "configs"]) => later::empty_list(context).await,
         (&Method::POST, [noun @ ("secrets" | "configs"), "create"]) => Err(later::refused(noun)),

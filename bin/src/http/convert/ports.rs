@@ -79,7 +79,7 @@ pub(super) fn endpoint_json(endpoint: &EndpointSpec) -> types::EndpointSpec {
 }
 
 /// Write a port.
-pub(super) fn port_json(port: &PortConfig) -> Port {
+pub(in crate::http) fn port_json(port: &PortConfig) -> Port {
     Port {
         name: filled(&port.name),
         protocol: word_of(port.protocol, &PROTOCOLS),

@@ -21,10 +21,11 @@ const HEARTBEAT_TICK: i64 = 1;
 const CERT_EXPIRY_MIN: Duration = Duration::from_secs(3600);
 /// The shortest time between two heartbeats of a node.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(50);
-/// Settings of the overlay as Docker shows them.
+/// The overlay's port as Docker shows it; ours takes the one that nodes use anyway.
 const DATA_PATH_PORT: u32 = 4789;
-const SUBNET_SIZE: u32 = 24;
-const ADDR_POOL: &str = "10.0.0.0/8";
+/// From where networks get their addresses, and how many bits of them name the network.
+pub(in crate::http) const ADDR_POOL: &str = "10.128.0.0/9";
+pub(in crate::http) const SUBNET_SIZE: u32 = 20;
 
 /// The cluster as `/info` and `/swarm` show it.
 #[derive(Debug, Clone, Default)]

@@ -93,10 +93,12 @@ struct Merge {
     until: Option<Duration>,
 }
 
-/// The name of every service and node.
+/// The name of every service, network and node.
 fn names(state: &State) -> BTreeMap<ObjectId, String> {
     let services = state.services().map(|s| (ObjectId::Service(s.id), s.spec.name.clone()));
-    services.chain(state.nodes().map(|n| (ObjectId::Node(n.id), n.name().to_owned()))).collect()
+    let networks = state.networks().map(|n| (ObjectId::Network(n.id), n.spec.name.clone()));
+    let nodes = state.nodes().map(|n| (ObjectId::Node(n.id), n.name().to_owned()));
+    services.chain(networks).chain(nodes).collect()
 }
 
 impl Merge {
@@ -169,7 +171,12 @@ impl Merge {
                 let (old, new) = (self.before.node(id), after.node(id));
                 ("node", id.to_string(), node_attributes(old.map(AsRef::as_ref), new.map(AsRef::as_ref)))
             }
-            ObjectId::Cluster | ObjectId::Task(_) | ObjectId::Network(_) => return None,
+            ObjectId::Network(id) => {
+                let known = after.network(id).or_else(|| self.before.network(id));
+                let name = known.map(|network| ("name".to_owned(), network.spec.name.clone()));
+                ("network", id.to_string(), name.into_iter().collect())
+            }
+            ObjectId::Cluster | ObjectId::Task(_) => return None,
         };
         match attributes.get("name").filter(|_| event.kind != EventKind::Removed) {
             Some(name) => {

@@ -2,6 +2,7 @@
 
 pub(super) mod events;
 pub(super) mod later;
+pub(super) mod names;
 pub(super) mod networks;
 pub(super) mod nodes;
 pub(super) mod ports;

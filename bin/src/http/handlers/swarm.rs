@@ -9,7 +9,7 @@ use shoal_core::store::{Expect, ObjectId, Write};
 
 use super::super::body::{self, Answer};
 use super::super::context::Context;
-use super::super::convert::{autolock, availability, swarm_json, swarm_spec};
+use super::super::convert::{ADDR_POOL, SUBNET_SIZE, autolock, availability, swarm_json, swarm_spec};
 use super::super::decode::decode;
 use super::super::error::HttpError;
 use super::super::query::Query;
@@ -34,14 +34,28 @@ pub(in crate::http) async fn init(context: &Context, bytes: &[u8]) -> Result<Ans
     check_listen(context, request.listen_addr.as_deref())?;
     check_data_path(request.data_path_addr.as_deref(), request.advertise_addr.as_deref())?;
     if request.data_path_port.is_some_and(|port| !matches!(port, 0 | 4789)) {
-        return Err(overlay("DataPathPort"));
+        return Err(HttpError::field(
+            "DataPathPort",
+            "networks take the port that the nodes use anyway: leave it out",
+        ));
     }
     let pools = request.default_addr_pool.unwrap_or_default();
-    if !pools.is_empty() && pools != ["10.0.0.0/8"] {
-        return Err(overlay("DefaultAddrPool"));
+    if !pools.is_empty() && pools != ["10.0.0.0/8"] && pools != [ADDR_POOL] {
+        return Err(HttpError::field(
+            "DefaultAddrPool",
+            format!(
+                "networks get their addresses from {ADDR_POOL}: leave it out, and name a network's subnet when it is created"
+            ),
+        ));
     }
-    if request.subnet_size.is_some_and(|size| !matches!(size, 0 | 24)) {
-        return Err(overlay("SubnetSize"));
+    // 24 is what Docker's clients send where nothing was said.
+    if request.subnet_size.is_some_and(|size| !matches!(size, 0 | 24) && size != i64::from(SUBNET_SIZE)) {
+        return Err(HttpError::field(
+            "SubnetSize",
+            format!(
+                "networks get ranges of /{SUBNET_SIZE}: leave it out, and name a network's subnet when it is created"
+            ),
+        ));
     }
     let options = InitOptions {
         advertise: advertise(request.advertise_addr),
@@ -117,12 +131,11 @@ fn check_data_path(data_path: Option<&str>, advertise: Option<&str>) -> Result<(
     match data_path {
         None | Some("") => Ok(()),
         same if same == advertise => Ok(()),
-        Some(_) => Err(overlay("DataPathAddr")),
+        Some(_) => Err(HttpError::field(
+            "DataPathAddr",
+            "networks take the address that the nodes use anyway: leave it out, or give that one",
+        )),
     }
-}
-
-fn overlay(field: &str) -> HttpError {
-    HttpError::field(field, "overlay networks are not supported yet: leave it out")
 }
 
 /// `POST /swarm/leave?force`

@@ -1,8 +1,10 @@
 //! Networks that span nodes, beside those of the engine.
 
 use serde_json::{Value, json};
+use shoal_core::model::TaskState;
+use shoal_core::store::Write;
 
-use super::fake::Fake;
+use super::fake::{Fake, OWN};
 use super::harness::{Reply, Server, filters};
 use super::proxying::CannedEngine;
 
@@ -288,4 +290,38 @@ async fn networks_of_services_are_found_by_any_name_and_missing_ones_are_told() 
     assert_eq!(shown["Spec"]["TaskTemplate"]["Networks"], json!([{"Target": id}]));
     assert_eq!(shown["Spec"]["EndpointSpec"]["Mode"], "dnsrr");
     assert!(shown["Endpoint"].get("VirtualIPs").is_none(), "{shown}");
+}
+
+#[tokio::test]
+async fn names_tell_programs_outside_how_services_are_reached() {
+    let fake = Fake::manager();
+    let server = Server::start(&fake, None).await;
+    let id = id_of(&server, &json!({"Name": "back", "Driver": "overlay"})).await;
+    let web = service("web", &json!([{"Target": "back", "Aliases": ["www"]}]));
+    assert_eq!(server.ask("POST", "/services/create", &web).await.status, 201);
+    let alone = r#"{"Name":"alone","TaskTemplate":{"ContainerSpec":{"Image":"nginx"}}}"#;
+    assert_eq!(server.ask("POST", "/services/create", alone).await.status, 201);
+    let names = server.ask("GET", "/shoal/v1/names", "").await.json();
+    assert_eq!(names.as_array().unwrap().len(), 1);
+    let state = fake.now();
+    let (own, web) = (&names[0], state.service_named("web").unwrap());
+    assert_eq!((&own["ID"], &own["Name"]), (&json!(web.id.to_string()), &json!("web")));
+    let network = json!([{"ID": id, "Name": "back", "VirtualAddresses": ["10.128.0.2"], "Aliases": ["www"]}]);
+    assert_eq!(own["Networks"], network);
+    assert_eq!(
+        (&own["Ports"][0]["PublishedPort"], &own["Ports"][0]["TargetPort"]),
+        (&json!(8080), &json!(80))
+    );
+    let first = state.tasks_of_service(web.id).next().unwrap();
+    let task = json!({"ID": first.id.to_string(), "Name": format!("web.1.{}", first.id), "NodeID": OWN.to_string(),
+        "Addresses": ["10.128.0.3"], "State": "running", "TakesTraffic": true});
+    assert_eq!((own["Tasks"].as_array().unwrap().len(), &own["Tasks"][0]), (2, &task));
+
+    fake.forget_reconciling();
+    fake.apply(vec![Write::TaskDesired(first.id, TaskState::Shutdown)]);
+    let names = server.ask("GET", "/shoal/v1/names?service=web", "").await.json();
+    let takes = |at: usize| names[0]["Tasks"][at]["TakesTraffic"].clone();
+    assert_eq!((takes(0), takes(1)), (json!(false), json!(true)));
+    assert_eq!(server.ask("GET", "/shoal/v1/names?service=alone", "").await.json(), json!([]));
+    assert_eq!(server.ask("GET", "/shoal/v1/names?service=none", "").await.status, 404);
 }

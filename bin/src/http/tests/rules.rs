@@ -52,6 +52,11 @@ async fn init_join_and_leave_go_through_the_node() {
         "SubnetSize": 24, "Spec": { "Labels": null, "Raft": {}, "CAConfig": {} } });
     let reply = server.ask("POST", "/swarm/init", &init.to_string()).await;
     assert_eq!((reply.status, reply.json()), (200, json!(OWN.to_string())));
+    let info = server.ask("GET", "/info", "").await.json()["Swarm"]["Cluster"].clone();
+    for shown in [server.ask("GET", "/swarm", "").await.json(), info] {
+        assert_eq!(shown["DefaultAddrPool"], json!(["10.128.0.0/9"]));
+        assert_eq!(shown["SubnetSize"], 20);
+    }
     let again = server.ask("POST", "/swarm/init", "{}").await;
     assert_eq!(again.status, 503);
     assert!(again.message().contains("already part of a swarm"));
@@ -72,6 +77,7 @@ async fn what_init_and_join_cannot_do_is_refused_by_name() {
         ("/swarm/init", r#"{"DataPathAddr":"10.0.0.9"}"#, "DataPathAddr"),
         ("/swarm/init", r#"{"DataPathPort":7777}"#, "DataPathPort"),
         ("/swarm/init", r#"{"DefaultAddrPool":["172.16.0.0/12"]}"#, "DefaultAddrPool"),
+        ("/swarm/init", r#"{"SubnetSize":16}"#, "SubnetSize"),
         ("/swarm/init", r#"{"Availability":"lazy"}"#, "Availability"),
         ("/swarm/init", r#"{"Spec":{"Orchestration":{"Foo":1}}}"#, "unknown field Spec.Orchestration.Foo"),
         ("/swarm/join", r#"{"RemoteAddrs":["a"]}"#, "JoinToken"),

@@ -84,6 +84,31 @@ async fn changes_of_services_and_nodes_are_told_with_dockers_attributes() {
 }
 
 #[tokio::test]
+async fn networks_are_told_as_they_come_and_go() {
+    let server = Server::start(&Fake::manager(), None).await;
+    let mut networks = watch(&server, &format!("?filters={}", filters(r#"{"type":["network"]}"#))).await;
+    let other = format!("?filters={}", filters(r#"{"network":["other"]}"#));
+    let mut others = watch(&server, &other).await;
+    let mut ids = Vec::new();
+    for name in ["back", "other"] {
+        let body = format!(r#"{{"Name":"{name}","Driver":"overlay"}}"#);
+        let made = server.ask("POST", "/networks/create", &body).await.json();
+        ids.push(made["Id"].clone());
+        let told = event(&mut networks).await;
+        assert_eq!((&told["Type"], &told["Action"]), (&"network".into(), &"create".into()));
+        assert_eq!((&told["scope"], &told["Actor"]["ID"]), (&"swarm".into(), &made["Id"]));
+        assert_eq!(told["Actor"]["Attributes"]["name"], name);
+    }
+    assert_eq!(event(&mut others).await["Actor"]["ID"], ids[1]);
+    // What services do in a network changes nothing of it that is told.
+    create(&server, "web").await;
+    assert_eq!(server.ask("DELETE", "/networks/back", "").await.status, 204);
+    let told = event(&mut networks).await;
+    assert_eq!((&told["Action"], &told["Actor"]["ID"]), (&"remove".into(), &ids[0]));
+    assert_eq!(told["Actor"]["Attributes"]["name"], "back");
+}
+
+#[tokio::test]
 async fn what_came_and_went_at_once_is_still_told() {
     let fake = Fake::manager();
     let server = Server::start(&fake, None).await;
