@@ -12,12 +12,15 @@ use bollard::models::{
     ContainerInspectResponse, EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest,
     NetworkCreateRequest, NetworkingConfig,
 };
-use bollard::query_parameters::InspectNetworkOptions;
+use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder};
 use shoal_core::model::{NetworkId, NetworkInfo, Pool, Task, TaskId, TaskNetwork};
 use shoal_core::task::ControllerError;
 
 use crate::call::{CHANGE_TIME_MAX, LOOK_TIME_MAX, within};
 use crate::labels;
+
+/// What the engine says of a range that another of its networks has.
+const OVERLAPS: &str = "overlaps with other one";
 
 /// The networks of this node's tasks on its engine.
 #[derive(Debug, Default)]
@@ -127,9 +130,14 @@ impl Networks {
                 }
             }
             Err(failure) if failure.status() == Some(404) => {
-                let made = within(CHANGE_TIME_MAX, docker.create_network(request(network))).await;
+                let mut made = within(CHANGE_TIME_MAX, docker.create_network(request(network))).await;
+                if made.as_ref().is_err_and(|failure| failure.words().contains(OVERLAPS)) {
+                    // Another cluster, or an earlier life of this node, may have left a bridge that nobody needs.
+                    self.remove_unused(docker).await;
+                    made = within(CHANGE_TIME_MAX, docker.create_network(request(network))).await;
+                }
                 made.map_err(|failure| match failure.status() {
-                    Some(status) if status < 500 && status != 409 => {
+                    Some(status) if status < 500 && status != 409 && !failure.words().contains(OVERLAPS) => {
                         ControllerError::Task(format!("network {}: {}", network.name, failure.words()))
                     }
                     // Most often a range that an interface of this host has: the words say so, and the host can be mended.
@@ -142,6 +150,22 @@ impl Networks {
         }
         present.insert(network.id, network.name.to_string());
         Ok(())
+    }
+
+    /// Remove the bridges of all networks that no task of this node is in. The engine keeps those that a container is in.
+    async fn remove_unused(&self, docker: &Docker) {
+        let filters = HashMap::from([("label", vec![labels::NETWORK_ID.to_owned()])]);
+        let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+        let found = within(LOOK_TIME_MAX, docker.list_networks(Some(options))).await.unwrap_or_default();
+        for network in found {
+            let label = network.labels.unwrap_or_default().remove(labels::NETWORK_ID);
+            let id: Option<NetworkId> = label.and_then(|label| label.parse().ok());
+            let needed = self.users().values().any(|networks| id.is_some_and(|id| networks.contains(&id)));
+            if let (false, Some(engine_id)) = (needed, network.id) {
+                // One that a container is in stays, and the words about it reach the user.
+                let _ = within(CHANGE_TIME_MAX, docker.remove_network(&engine_id)).await;
+            }
+        }
     }
 
     /// Put a container into its task's further networks.
@@ -209,7 +233,7 @@ impl Networks {
 
 async fn by_label(docker: &Docker, id: NetworkId) -> Option<String> {
     let filters = HashMap::from([("label", vec![format!("{}={id}", labels::NETWORK_ID)])]);
-    let options = bollard::query_parameters::ListNetworksOptionsBuilder::default().filters(&filters).build();
+    let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
     let found = within(LOOK_TIME_MAX, docker.list_networks(Some(options))).await.ok()?;
     found.into_iter().next()?.name
 }

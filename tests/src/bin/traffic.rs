@@ -103,7 +103,8 @@ fn answer(stream: &TcpStream) -> Result<()> {
             return Ok(());
         }
         let path = first.split(' ').nth(1).context("a request without a path")?.to_owned();
-        let mut close = false;
+        // Without a word a client of the old version waits for the end.
+        let mut close = first.trim_end().ends_with("HTTP/1.0");
         loop {
             let mut line = String::new();
             ensure!(reader.read_line(&mut line)? > 0, "a head without an end");

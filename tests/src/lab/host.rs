@@ -182,6 +182,29 @@ impl Host {
         Ok(())
     }
 
+    /// The bridges of networks that span hosts, and what led to and from them.
+    pub(super) fn remove_networks(&self) -> Result<()> {
+        let list = self.engine().get("/networks")?;
+        for network in list.as_array().into_iter().flatten() {
+            if let (Some(_), Some(id)) =
+                (network["Labels"]["shoal.network.id"].as_str(), network["Id"].as_str())
+            {
+                self.engine().call("DELETE", &format!("/networks/{id}"), None)?;
+            }
+        }
+        for command in [
+            &["nft", "delete", "table", "inet", "shoal"][..],
+            &["ip", "rule", "del", "pref", "5300"],
+            &["ip", "-6", "rule", "del", "pref", "5300"],
+            &["ip", "route", "flush", "table", "5300"],
+            &["ip", "-6", "route", "flush", "table", "5300"],
+        ] {
+            // Most often there is nothing of the kind.
+            sh::run(&mut self.inside().command(command), CALL_MAX)?;
+        }
+        Ok(())
+    }
+
     fn containers(&self, query: &str) -> Result<Vec<String>> {
         let list = self.engine().get(&format!("/containers/json?{query}"))?;
         let list = list.as_array().context("no list of containers")?;

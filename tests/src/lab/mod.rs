@@ -260,6 +260,7 @@ fn reset_engine(host: &Host) -> Result<()> {
         host.engine().call("POST", "/swarm/leave?force=1", None)?;
     }
     host.remove_containers()?;
+    host.remove_networks()?;
     ensure!(
         host.engine().get("/info")?["Swarm"]["LocalNodeState"] == "inactive",
         "h{} is in a swarm",

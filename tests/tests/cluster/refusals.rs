@@ -40,8 +40,9 @@ fn refused(lab: &mut Lab, peer: Peer) -> Result<()> {
     let create = ["service", "create", "--detach", "--name", "odd"];
     let label = ["--label", "shoal.drain=soon", "busybox:latest"];
     says(&cluster.docker_fails(1, &[&create[..], &label].concat())?, "Spec.Labels.shoal.drain")?;
-    let network = cluster.docker_fails(1, &["network", "create", "--driver", "overlay", "net"])?;
-    says(&network, "overlay networks are not supported yet")?;
+    let network =
+        cluster.docker_fails(1, &["network", "create", "--driver", "overlay", "--ingress", "net"])?;
+    says(&network, "Ingress")?;
     cluster.docker_fails(1, &["secret", "create", "s", "/etc/hostname"])?;
     let constraint = cluster
         .docker_fails(1, &[&create[..], &["--constraint", "node.colour==red", "busybox:latest"]].concat())?;
