@@ -66,9 +66,13 @@ impl Inner {
     /// Whether a majority of the managers answered a call made within this time.
     pub(super) fn hears_majority(&self, within: Duration) -> bool {
         let membership = Arc::clone(&self.raft.metrics().borrow().membership_config);
-        super::reach::majority(membership.membership().get_joint_config(), |node| {
-            node == self.me || self.reach.last_answer(node).is_some_and(|at| at.elapsed() < within)
-        })
+        super::reach::majority(membership.membership().get_joint_config(), |node| self.hears(node, within))
+    }
+
+    /// Whether a manager answered a call made within this time. That it said something is not enough: that may have waited
+    /// here while this node stood still.
+    pub(super) fn hears(&self, node: NodeId, within: Duration) -> bool {
+        node == self.me || self.reach.last_answer(node).is_some_and(|at| at.elapsed() < within)
     }
 
     fn leadership_now(&self, reign: &mut Reign) -> Leadership {

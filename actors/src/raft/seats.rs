@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::{ProposeError, SeatError};
 use super::propose::{self, TryAgain};
+use super::reach::REACHABLE_WITHIN;
 use super::start::Inner;
 use super::types::Seat;
 
@@ -211,8 +212,8 @@ impl Inner {
         if remaining.is_empty() {
             return Err(Err(SeatError::LastManager));
         }
-        let reachable = self.reachable();
-        let reached = remaining.iter().filter(|other| reachable.contains(other)).count();
+        let lately = self.timing.pace.of(REACHABLE_WITHIN);
+        let reached = remaining.iter().filter(|other| self.hears(**other, lately)).count();
         let majority = remaining.len() / 2 + 1;
         if reached < majority && !is_put_back(Bug::DemotionLosesQuorum) {
             return Err(Err(SeatError::QuorumLoss {
