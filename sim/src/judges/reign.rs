@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::sight::Sky;
 
 /// A leader that is cut off from the majority for so long must know it.
-const CUT_OFF: Duration = Duration::from_secs(5);
+pub(super) const CUT_OFF: Duration = Duration::from_secs(5);
 
 /// Terms seen so far.
 #[derive(Default)]
 pub(super) struct Reign {
     terms: BTreeMap<usize, u64>,
-    /// The term of each that hears no majority, when it was first seen so.
-    alone: BTreeMap<usize, u64>,
+    /// The newest term of any when each was cut off from the majority: whatever it hears of later was said by then.
+    cut: BTreeMap<usize, u64>,
     /// The newest term of any, and the newest index that anybody had applied before any was in it.
     newest: (u64, u64),
     applied: u64,
@@ -39,16 +39,17 @@ impl Reign {
         }
     }
 
-    /// Look at a manager that nobody could hear for long, or else (`alone` is false) could: whoever asks first whether a
-    /// majority would vote for it does not get on to further terms.
-    pub(super) fn stands(&mut self, host: usize, term: u64, alone: bool) -> Vec<String> {
-        if !alone || term == 0 {
-            self.alone.remove(&host);
+    /// Look at a manager that is cut off from the majority now, or is not, after [`Reign::caught_up`]: whoever asks first
+    /// whether a majority would vote for it does not get on to terms of its own. It may take up late that there was a newer
+    /// one before, if its disk was full when it heard so.
+    pub(super) fn stands(&mut self, host: usize, term: u64, is_cut: bool, for_long: bool) -> Vec<String> {
+        if !is_cut {
+            self.cut.remove(&host);
             return Vec::new();
         }
-        let before = *self.alone.entry(host).or_insert(term);
-        let words = || format!("h{host} hears no majority, and got from term {before} to term {term}");
-        (term > before).then(words).into_iter().collect()
+        let known = *self.cut.entry(host).or_insert(self.newest.0);
+        let words = || format!("h{host} hears no majority since term {known}, and got to term {term}");
+        (for_long && term > known).then(words).into_iter().collect()
     }
 
     /// Look at all managers at once: term, newest applied index, whether it leads as far as it knows. Whoever leads in
@@ -75,15 +76,15 @@ impl Reign {
     /// The host is up and no manager: whatever it voted is wiped.
     pub(super) fn forget(&mut self, host: usize) {
         self.terms.remove(&host);
-        self.alone.remove(&host);
+        self.cut.remove(&host);
         self.beginning.remove(&host);
     }
 }
 
-/// Whether a leader of these voters is cut off.
+/// Whether one of these voters has been cut off for so long.
 #[must_use]
-pub(super) fn is_cut_off(leader: usize, voters: &BTreeSet<usize>, sky: &Sky) -> bool {
-    let apart = voters.iter().filter(|voter| sky.apart(leader, **voter, CUT_OFF)).count();
+pub(super) fn is_cut_off(host: usize, voters: &BTreeSet<usize>, sky: &Sky, time: Duration) -> bool {
+    let apart = voters.iter().filter(|voter| sky.apart(host, **voter, time)).count();
     apart > voters.len() / 2
 }
 
@@ -117,9 +118,31 @@ mod tests {
     #[test]
     fn a_term_that_grows_where_nobody_is_heard_is_found() {
         let mut reign = Reign::default();
-        assert!(reign.stands(1, 3, true).is_empty() && reign.stands(1, 3, true).is_empty());
-        assert_eq!(reign.stands(1, 4, true).len(), 1);
-        assert!(reign.stands(1, 5, false).is_empty() && reign.stands(1, 6, true).is_empty());
+        let mut look = |terms: [u64; 2], is_cut, for_long| {
+            reign.caught_up(&BTreeMap::from([(1, (terms[0], 0, false)), (2, (terms[1], 0, false))]));
+            reign.stands(1, terms[0], is_cut, for_long).len()
+        };
+        assert_eq!(
+            [look([3, 3], true, false), look([3, 3], true, true), look([4, 3], true, true)],
+            [0, 0, 1]
+        );
+        assert_eq!(
+            [look([5, 3], false, false), look([5, 3], true, false), look([6, 3], true, true)],
+            [0, 0, 1]
+        );
+    }
+
+    #[test]
+    fn a_term_that_was_newest_before_the_cut_may_be_taken_up_after_it_and_no_newer_one() {
+        let mut reign = Reign::default();
+        let mut look = |terms: [u64; 2], for_long| {
+            reign.caught_up(&BTreeMap::from([(1, (terms[0], 0, false)), (2, (terms[1], 0, false))]));
+            reign.stands(1, terms[0], true, for_long).len()
+        };
+        assert_eq!(
+            [look([1, 2], false), look([1, 3], true), look([2, 3], true), look([3, 3], true)],
+            [0, 0, 0, 1]
+        );
     }
 
     #[test]

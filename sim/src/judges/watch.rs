@@ -9,7 +9,7 @@ use shoal_core::store::State;
 
 use super::duties::Duties;
 use super::policies::Policies;
-use super::reign::{Reign, is_cut_off, lost_quorum};
+use super::reign::{CUT_OFF, Reign, is_cut_off, lost_quorum};
 use super::sight::{Sight, Sky, voters, voters_to_be};
 use super::slots::Slots;
 use super::verdicts::Verdicts;
@@ -47,7 +47,7 @@ impl Watch {
         self.sky.look(sight);
         let mut found = Vec::new();
         let mut leaders = Vec::new();
-        let mut managers = BTreeMap::new();
+        let (mut managers, mut standing) = (BTreeMap::new(), Vec::new());
         for (host, node) in sight.nodes.iter().filter(|(host, _)| **host <= sight.hosts) {
             let Some(raft) = node.raft() else {
                 self.reign.forget(*host);
@@ -59,8 +59,9 @@ impl Watch {
             let Some(state) = sight.states.get(host) else { continue };
             managers.insert(*host, (leadership.term, state.applied(), leadership.is_me));
             let voters = voters(node, state);
-            let alone = is_cut_off(*host, &voters, &self.sky);
-            found.extend(self.reign.stands(*host, leadership.term, alone));
+            let cut = |time| is_cut_off(*host, &voters, &self.sky, time);
+            let alone = cut(CUT_OFF);
+            standing.push((*host, leadership.term, cut(Duration::ZERO), alone));
             self.slots.learn(state);
             found.extend(self.policies.look(state));
             if leadership.is_me {
@@ -68,6 +69,9 @@ impl Watch {
             }
         }
         found.extend(self.reign.caught_up(&managers));
+        for (host, term, is_cut, for_long) in standing {
+            found.extend(self.reign.stands(host, term, is_cut, for_long));
+        }
         // Of two who believe to lead the one of the older term is deposed, and does not know it yet.
         leaders.sort_by_key(|(term, host, ..)| (*term, *host));
         for (_, host, node, state, unheard_by) in &leaders {
