@@ -50,6 +50,8 @@ pub(super) struct Member {
     manager: Mutex<Option<Arc<Manager>>>,
     /// Whether it asks for a seat that it lost.
     asking: AtomicBool,
+    /// It is about to leave, and wants no seat any more.
+    leaving: AtomicBool,
     stop: watch::Sender<bool>,
     scope: Scope,
 }
@@ -165,6 +167,7 @@ impl Member {
             description,
             manager: Mutex::default(),
             asking: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             stop,
             scope,
         });
@@ -219,8 +222,17 @@ impl Member {
         }
     }
 
+    /// It is about to leave, or stays after all: meanwhile it does not ask for the seat that it gives up, as it would ask for
+    /// one that it lost.
+    pub(super) fn set_leaving(&self, leaving: bool) {
+        self.leaving.store(leaving, Ordering::Release);
+    }
+
     /// Ask the managers, the leader first, for a seat.
     pub(super) async fn ask_for_seat(&self, node_id: NodeId, addr: &str) -> Result<(), String> {
+        if self.leaving.load(Ordering::Acquire) {
+            return Err("this node leaves".into());
+        }
         let body =
             codec::encode(&SeatRequest { node_id, addr: addr.to_owned() }).map_err(|e| e.to_string())?;
         let mut candidates = self.directory.candidates();

@@ -727,12 +727,14 @@ impl Node {
         if self.0.status.lock().unwrap_or_else(PoisonError::into_inner).0 == LocalState::Inactive {
             return Err(ApiError::NotInCluster);
         }
-        if let Some(manager) = self.manager() {
-            tokio::select! {
+        if let (Some(member), Some(manager)) = (self.member(), self.manager()) {
+            member.set_leaving(true);
+            let may = tokio::select! {
                 biased;
-                () = self.to_stop() => return Err(ApiError::Internal("the node is stopping".into())),
-                may = self.may_leave(&manager, force) => may?,
-            }
+                () = self.to_stop() => Err(ApiError::Internal("the node is stopping".into())),
+                may = self.may_leave(&manager, force) => may,
+            };
+            may.inspect_err(|_| member.set_leaving(false))?;
         }
         if let Some(member) = self.take_member() {
             let _ = member.runner.leave().await;
