@@ -8,11 +8,25 @@ use super::sight::Sky;
 /// A leader that is cut off from the majority for so long must know it.
 pub(super) const CUT_OFF: Duration = Duration::from_secs(5);
 
+/// Questions that were asked before one was cut off are answered by then, or never.
+pub(super) const ANSWERED: Duration = Duration::from_millis(200);
+/// What waited for a host that was not well is done by then.
+pub(super) const DONE: Duration = Duration::from_secs(1);
+
+/// How a manager is cut off from the majority.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    /// Nothing of what it does waits any more.
+    pub(super) well: bool,
+    /// For so long that it must know.
+    pub(super) for_long: bool,
+}
+
 /// Terms seen so far.
 #[derive(Default)]
 pub(super) struct Reign {
     terms: BTreeMap<usize, u64>,
-    /// The newest term of any when each was cut off from the majority: whatever it hears of later was said by then.
+    /// The newest term that each can know of that is cut off from the majority: whatever it hears of later was said by then.
     cut: BTreeMap<usize, u64>,
     /// The newest term of any, and the newest index that anybody had applied before any was in it.
     newest: (u64, u64),
@@ -39,17 +53,19 @@ impl Reign {
         }
     }
 
-    /// Look at a manager that is cut off from the majority now, or is not, after [`Reign::caught_up`]: whoever asks first
-    /// whether a majority would vote for it does not get on to terms of its own. It may take up late that there was a newer
-    /// one before, if its disk was full when it heard so.
-    pub(super) fn stands(&mut self, host: usize, term: u64, is_cut: bool, for_long: bool) -> Vec<String> {
-        if !is_cut {
+    /// Look at a manager, after [`Reign::caught_up`]; `cut`: if it is cut off from the majority, whether it was well when
+    /// that began, and whether it has been cut off for long. Whoever asks first whether a majority would vote for it does not
+    /// get on to terms of its own. It may take up late that there was a newer one before; and one that waited for its disk, or
+    /// stood still, may have been about to stand when it was cut off.
+    pub(super) fn stands(&mut self, host: usize, term: u64, cut: Option<Cut>) -> Vec<String> {
+        let Some(cut) = cut else {
             self.cut.remove(&host);
             return Vec::new();
-        }
-        let known = *self.cut.entry(host).or_insert(self.newest.0);
+        };
+        let newest = self.newest.0 + u64::from(!cut.well);
+        let known = *self.cut.entry(host).or_insert(newest);
         let words = || format!("h{host} hears no majority since term {known}, and got to term {term}");
-        (for_long && term > known).then(words).into_iter().collect()
+        (cut.for_long && term > known).then(words).into_iter().collect()
     }
 
     /// Look at all managers at once: term, newest applied index, whether it leads as far as it knows. Whoever leads in
@@ -115,34 +131,35 @@ mod tests {
         assert_eq!(reign.look(1, 0).len(), 1);
     }
 
+    /// Whether the first of two managers in these terms is found to have got on.
+    fn stands(reign: &mut Reign, terms: [u64; 2], cut: Option<(bool, bool)>) -> bool {
+        reign.caught_up(&BTreeMap::from([(1, (terms[0], 0, false)), (2, (terms[1], 0, false))]));
+        !reign.stands(1, terms[0], cut.map(|(well, for_long)| Cut { well, for_long })).is_empty()
+    }
+
     #[test]
     fn a_term_that_grows_where_nobody_is_heard_is_found() {
         let mut reign = Reign::default();
-        let mut look = |terms: [u64; 2], is_cut, for_long| {
-            reign.caught_up(&BTreeMap::from([(1, (terms[0], 0, false)), (2, (terms[1], 0, false))]));
-            reign.stands(1, terms[0], is_cut, for_long).len()
-        };
-        assert_eq!(
-            [look([3, 3], true, false), look([3, 3], true, true), look([4, 3], true, true)],
-            [0, 0, 1]
-        );
-        assert_eq!(
-            [look([5, 3], false, false), look([5, 3], true, false), look([6, 3], true, true)],
-            [0, 0, 1]
-        );
+        let mut look = |terms, cut| stands(&mut reign, terms, cut);
+        let (cut, long) = (Some((true, false)), Some((true, true)));
+        assert_eq!([look([3, 3], cut), look([3, 3], long), look([4, 3], long)], [false, false, true]);
+        assert_eq!([look([5, 3], None), look([5, 3], cut), look([6, 3], long)], [false, false, true]);
     }
 
     #[test]
     fn a_term_that_was_newest_before_the_cut_may_be_taken_up_after_it_and_no_newer_one() {
         let mut reign = Reign::default();
-        let mut look = |terms: [u64; 2], for_long| {
-            reign.caught_up(&BTreeMap::from([(1, (terms[0], 0, false)), (2, (terms[1], 0, false))]));
-            reign.stands(1, terms[0], true, for_long).len()
-        };
-        assert_eq!(
-            [look([1, 2], false), look([1, 3], true), look([2, 3], true), look([3, 3], true)],
-            [0, 0, 0, 1]
-        );
+        let mut look = |terms, for_long| stands(&mut reign, terms, Some((true, for_long)));
+        assert_eq!([look([1, 2], false), look([1, 3], true), look([2, 3], true)], [false; 3]);
+        assert!(look([3, 3], true));
+    }
+
+    #[test]
+    fn one_that_waited_for_its_disk_when_it_was_cut_off_may_have_been_about_to_stand_once() {
+        let mut reign = Reign::default();
+        let mut look = |terms, cut| stands(&mut reign, terms, Some(cut));
+        assert_eq!([look([1, 1], (false, false)), look([2, 1], (true, true))], [false; 2]);
+        assert!(look([3, 1], (true, true)));
     }
 
     #[test]

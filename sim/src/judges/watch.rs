@@ -9,7 +9,7 @@ use shoal_core::store::State;
 
 use super::duties::Duties;
 use super::policies::Policies;
-use super::reign::{CUT_OFF, Reign, is_cut_off, lost_quorum};
+use super::reign::{ANSWERED, CUT_OFF, Cut, DONE, Reign, is_cut_off, lost_quorum};
 use super::sight::{Sight, Sky, voters, voters_to_be};
 use super::slots::Slots;
 use super::verdicts::Verdicts;
@@ -59,9 +59,10 @@ impl Watch {
             let Some(state) = sight.states.get(host) else { continue };
             managers.insert(*host, (leadership.term, state.applied(), leadership.is_me));
             let voters = voters(node, state);
-            let cut = |time| is_cut_off(*host, &voters, &self.sky, time);
-            let alone = cut(CUT_OFF);
-            standing.push((*host, leadership.term, cut(Duration::ZERO), alone));
+            let is_cut = |time| is_cut_off(*host, &voters, &self.sky, time);
+            let alone = is_cut(CUT_OFF);
+            let cut = Cut { well: self.sky.well(*host, DONE), for_long: alone };
+            standing.push((*host, leadership.term, is_cut(ANSWERED).then_some(cut)));
             self.slots.learn(state);
             found.extend(self.policies.look(state));
             if leadership.is_me {
@@ -69,8 +70,8 @@ impl Watch {
             }
         }
         found.extend(self.reign.caught_up(&managers));
-        for (host, term, is_cut, for_long) in standing {
-            found.extend(self.reign.stands(host, term, is_cut, for_long));
+        for (host, term, cut) in standing {
+            found.extend(self.reign.stands(host, term, cut));
         }
         // Of two who believe to lead the one of the older term is deposed, and does not know it yet.
         leaders.sort_by_key(|(term, host, ..)| (*term, *host));
