@@ -196,6 +196,7 @@ impl Person {
             Ask::Read => self.read(node).await,
             Ask::Overwrite { pick } => self.overwrite(node, &state, *pick).await,
             Ask::Hurry { pick, rounds } => self.hurry(node, *pick, *rounds).await,
+            Ask::Unrest { pick, rounds } => self.unrest(node, *pick, *rounds).await,
             Ask::Outdated { pick } => self.say_what_was(node, &state, *pick).await,
             Ask::Network { pick } => self.create_network(node, *pick).await,
             Ask::Unnetwork { pick } => self.remove_network(node, &state, *pick).await,
@@ -437,6 +438,22 @@ impl Person {
             let replicas = if round % 2 == 0 { REPLICAS_MAX } else { 1 };
             self.change(node, &state, number, Some(replicas), None).await;
         }
+    }
+
+    /// Scale a service up and down, and up at last, while somebody else pauses nodes and lets them go on: what is being placed
+    /// on a node is refused if that changes meanwhile, and must be placed elsewhere.
+    async fn unrest(&self, node: &Node, number: u64, rounds: u64) {
+        let pausing = async {
+            for round in 0..rounds * 2 {
+                for availability in [Availability::Pause, Availability::Active] {
+                    let Ok(state) = node.state() else { return };
+                    let nodes: Vec<_> = state.nodes().cloned().collect();
+                    let Some(other) = pick(&nodes, number.wrapping_add(round)) else { return };
+                    self.set_availability(node, other, availability).await;
+                }
+            }
+        };
+        tokio::join!(self.hurry(node, number, rounds * 2 + 1), pausing);
     }
 
     /// Say that a task shall run, and fares, as it once did: neither goes back.

@@ -16,6 +16,11 @@ pub(crate) const REPLICAS_MAX: u64 = 6;
 /// Containers of such an image end with an error soon after their start.
 pub const CRASHES: &str = "crash:";
 
+/// One wish in so many is for unrest.
+const UNREST_EVERY: u32 = 20;
+/// So many other wishes come between two about networks.
+const NETWORKS_EVERY: u32 = 4;
+
 /// What a new service is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
@@ -108,6 +113,13 @@ pub enum Ask {
         /// How often.
         rounds: u64,
     },
+    /// A service is scaled up and down while somebody else pauses nodes and lets them go on, both as fast as they are answered.
+    Unrest {
+        /// Which service, and which node first.
+        pick: u64,
+        /// How often.
+        rounds: u64,
+    },
     /// Somebody says of a task what it was once: it stays what it is.
     Outdated {
         /// Which.
@@ -161,32 +173,39 @@ pub struct Wish {
 #[must_use]
 pub fn drawn(options: &Options) -> Vec<Wish> {
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x7065);
-    let (mut all, mut at) = (Vec::new(), Duration::ZERO);
-    loop {
-        at += options.change_every.mul_f64(rng.random_range(0.1..2.0));
-        if at >= options.chaos {
-            break;
-        }
-        all.push(Wish { at, through: rng.random(), ask: ask(&mut rng, options.hosts) });
-    }
-    networks(options, &mut all);
-    all
-}
-
-/// What is wanted of networks, drawn apart so that all else stays what it was without them.
-fn networks(options: &Options, all: &mut Vec<Wish>) {
+    let mut all = Vec::new();
+    every(options.change_every, options.chaos, &mut rng, |at, rng| {
+        all.push(Wish { at, through: rng.random(), ask: ask(rng, options.hosts) });
+    });
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x756e);
+    every(options.change_every * UNREST_EVERY, options.chaos, &mut rng, |at, rng| {
+        let (pick, rounds) = (rng.random(), rng.random_range(1..=5));
+        all.push(Wish { at, through: rng.random(), ask: Ask::Unrest { pick, rounds } });
+    });
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x6e65);
-    let mut at = Duration::ZERO;
-    loop {
-        at += options.change_every.mul_f64(rng.random_range(1.0..8.0));
-        if at >= options.chaos {
-            break;
-        }
+    every(options.change_every * NETWORKS_EVERY, options.chaos, &mut rng, |at, rng| {
         let pick = rng.random();
         let ask = if rng.random_bool(0.7) { Ask::Network { pick } } else { Ask::Unnetwork { pick } };
         all.push(Wish { at, through: rng.random(), ask });
-    }
+    });
     all.sort_by_key(|wish| wish.at);
+    all
+}
+
+fn every(
+    mean: Duration,
+    until: Duration,
+    rng: &mut ChaCha8Rng,
+    mut then: impl FnMut(Duration, &mut ChaCha8Rng),
+) {
+    let mut at = Duration::ZERO;
+    loop {
+        at += mean.mul_f64(rng.random_range(0.1..2.0));
+        if at >= until {
+            return;
+        }
+        then(at, rng);
+    }
 }
 
 fn ask(rng: &mut ChaCha8Rng, hosts: usize) -> Ask {
