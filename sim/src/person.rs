@@ -19,7 +19,6 @@ use shoal_core::model::{
 use shoal_core::pace::Pace;
 use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
 use shoal_net::ca::JoinToken;
-use tokio::time::Instant;
 
 use crate::event::What;
 use crate::host::clock;
@@ -104,8 +103,8 @@ struct Memory {
     old_tokens: Option<JoinTokens>,
     /// The newest index that anybody was told of.
     seen: u64,
-    /// When somebody last asked for a heavy service.
-    heavy_at: Option<Instant>,
+    /// Heavy services that were ever asked for.
+    heavy: Vec<String>,
     tally: [u64; 3],
     broken: Vec<String>,
 }
@@ -159,17 +158,14 @@ impl Person {
         std::mem::take(&mut self.memory.borrow_mut().broken)
     }
 
-    /// A second heavy service might fit nowhere, so there is none while the first is there or may come to be.
-    fn may_ask_for(&self, shape: Shape, state: &State) -> bool {
-        if shape != Shape::Heavy {
-            return true;
-        }
-        let last = &mut self.memory.borrow_mut().heavy_at;
-        if reserves(state) || last.is_some_and(|at| at.elapsed() < self.call_max * 2) {
-            return false;
-        }
-        *last = Some(Instant::now());
-        true
+    /// A second heavy service might fit nowhere, so there is none while the first is there or may come to be. What one manager
+    /// knows does not say that: it may have joined only now.
+    fn may_ask_for(&self, shape: Shape) -> bool {
+        let memory = self.memory.borrow();
+        let is_gone = |promise: &Promise| {
+            promise.kept.1.is_none() && promise.perhaps.iter().all(|(_, perhaps)| perhaps.is_none())
+        };
+        shape != Shape::Heavy || memory.heavy.iter().filter_map(|name| memory.services.get(name)).all(is_gone)
     }
 
     /// Ask one manager for one thing. What concerns other hosts than their managers is left to the caller.
@@ -178,7 +174,7 @@ impl Person {
         match ask {
             Ask::Create { replicas, shape, rollout } => {
                 if state.services().count() < SERVICES_MAX {
-                    let shape = if self.may_ask_for(*shape, &state) { *shape } else { Shape::Plain };
+                    let shape = if self.may_ask_for(*shape) { *shape } else { Shape::Plain };
                     self.create(node, &state, *replicas, shape, *rollout).await;
                 }
             }
@@ -279,7 +275,7 @@ impl Person {
         };
         // Known before the answer: the state may show it sooner than its maker is told.
         let promise = Promise { id, kept: (0, None), perhaps: vec![(0, now.clone())] };
-        self.memory.borrow_mut().services.insert(name.clone(), promise);
+        self.remember(&name, promise, shape);
         let expects = vec![Expect::Absent(ObjectId::Service(id))];
         let outcome = self.propose(node, &told, expects, vec![Write::ServiceCreate(Box::new(service))]).await;
         self.learn(&name, 0, outcome, &now);
@@ -323,6 +319,12 @@ impl Person {
         if number.is_multiple_of(2) {
             spec.endpoint.mode = EndpointMode::Dnsrr;
         }
+    }
+
+    fn remember(&self, name: &str, promise: Promise, shape: Shape) {
+        let mut memory = self.memory.borrow_mut();
+        memory.services.insert(name.to_owned(), promise);
+        memory.heavy.extend((shape == Shape::Heavy).then(|| name.to_owned()));
     }
 
     /// What can run at all on so many hosts.
@@ -572,10 +574,6 @@ impl Person {
     }
 }
 
-fn reserves(state: &State) -> bool {
-    state.services().any(|service| service.spec.task.resources.reservations.nano_cpus > 0)
-}
-
 fn looks_text(looks: &Looks) -> String {
     looks.as_ref().map_or_else(|| "absent".to_owned(), |(replicas, image)| format!("{replicas} x {image}"))
 }
@@ -679,6 +677,22 @@ mod tests {
         assert_eq!(lost(&done), 0);
         done.learn("s1", 9, Outcome::Refused, &None);
         assert_eq!(lost(&done), 1);
+    }
+
+    #[test]
+    fn a_second_heavy_service_is_not_asked_for_while_the_first_may_be_there() {
+        let one = Some((1, "image:1".to_owned()));
+        let may = |kept: &Looks, perhaps: &[&Looks]| {
+            let perhaps = perhaps.iter().map(|looks| (1, (*looks).clone())).collect();
+            let person = person(Promise { kept: (1, kept.clone()), perhaps, ..Promise::default() });
+            person.memory.borrow_mut().heavy.push("s1".into());
+            assert!(person.may_ask_for(Shape::Plain));
+            person.may_ask_for(Shape::Heavy)
+        };
+        assert_eq!(
+            [may(&one, &[]), may(&one, &[&None]), may(&None, &[&one]), may(&None, &[])],
+            [false, false, false, true]
+        );
     }
 
     #[test]
