@@ -1,7 +1,7 @@
 //! Simulated containers: a runtime whose containers fail, start slowly, end by themselves and hang on stop,
 //! as the seed has it. It outlives its node, as an engine does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ struct Inner {
     away: bool,
     /// How often the machine was lost.
     wipes: u64,
+    /// Tasks whose containers were started once.
+    started: BTreeSet<TaskId>,
 }
 
 /// One host's simulated engine. Cheap to clone.
@@ -68,6 +70,7 @@ impl Engine {
             numbers: 0,
             away: false,
             wipes: 0,
+            started: BTreeSet::new(),
         };
         Self { host, inner: Arc::new(Mutex::new(inner)), mesh, trace }
     }
@@ -107,10 +110,12 @@ impl Engine {
         inner.containers.get(&task).is_some_and(|c| matches!(*c.state.borrow(), RunState::Running { .. }))
     }
 
-    /// Whether the task's container is made and was never started.
+    /// Whether the task's container is made and was never started, nor one made before it.
     #[must_use]
     pub fn is_made(&self, task: TaskId) -> bool {
-        self.lock().containers.get(&task).is_some_and(|c| *c.state.borrow() == RunState::Created)
+        let inner = self.lock();
+        let is_new = |container: &Container| *container.state.borrow() == RunState::Created;
+        inner.containers.get(&task).is_some_and(is_new) && !inner.started.contains(&task)
     }
 
     /// The machine is lost, and all containers with it.
@@ -264,6 +269,7 @@ impl Controller for Engine {
                     }
                     starts
                 });
+                inner.started.insert(task.id);
                 crash.then(|| Duration::from_millis(after))
             };
             self.step(task.id, "started");

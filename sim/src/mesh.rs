@@ -34,6 +34,7 @@ struct Inner {
     open: BTreeMap<TaskId, u32>,
     draining: BTreeMap<TaskId, Instant>,
     broken: Vec<String>,
+    stopped: bool,
 }
 
 /// The mesh of one node's life.
@@ -52,6 +53,11 @@ impl SimMesh {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.lock().node
+    }
+
+    /// Whether it still takes connections: the process may go on once its node has left.
+    fn is_up(&self) -> bool {
+        !self.lock().stopped
     }
 
     /// The routes as it knows them.
@@ -148,7 +154,9 @@ impl Mesh for SimMesh {
         MeshStats::default()
     }
 
-    fn stop(&self) {}
+    fn stop(&self) {
+        self.lock().stopped = true;
+    }
 }
 
 /// The mesh of a host's node while it is up.
@@ -215,7 +223,7 @@ impl Clients {
     pub fn ask(&mut self) -> Vec<String> {
         let at = self.rng.random_range(0..self.doors.len());
         let (turn, lasts) = (self.rng.random_range(0..1_000), self.rng.random_range(LASTS.0..LASTS.1));
-        let Some(mesh) = self.doors[at].mesh.get() else { return Vec::new() };
+        let Some(mesh) = self.doors[at].mesh.get().filter(SimMesh::is_up) else { return Vec::new() };
         let routes = mesh.routes();
         if routes.is_empty() {
             return Vec::new();
@@ -234,7 +242,7 @@ impl Clients {
             };
             tried.insert(backend.task);
             let there = self.doors.iter().find_map(|door| {
-                let mesh = door.mesh.get().filter(|mesh| mesh.node() == backend.node)?;
+                let mesh = door.mesh.get().filter(|mesh| mesh.node() == backend.node && mesh.is_up())?;
                 Some((mesh, &door.engine))
             });
             let Some((there, engine)) = there else { continue };
