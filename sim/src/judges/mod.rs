@@ -14,6 +14,7 @@ mod sight;
 mod slots;
 mod states;
 mod verdicts;
+mod waiting;
 mod watch;
 
 pub use bounded::Bounded;

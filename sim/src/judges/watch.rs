@@ -13,6 +13,7 @@ use super::reign::{ANSWERED, CUT_OFF, Cut, DONE, Reign, is_cut_off, lost_quorum}
 use super::sight::{Sight, Sky, voters, voters_to_be};
 use super::slots::Slots;
 use super::verdicts::Verdicts;
+use super::waiting::{PLACED_AFTER, Waiting};
 use crate::containers::Engine;
 
 /// A manager that has been gone for so long cannot be counted on when a seat is taken.
@@ -25,6 +26,7 @@ pub struct Watch {
     reign: Reign,
     verdicts: Verdicts,
     duties: Duties,
+    waiting: Waiting,
     slots: Slots,
     policies: Policies,
     voters: BTreeMap<usize, BTreeSet<usize>>,
@@ -38,6 +40,7 @@ impl Watch {
             sky: Sky::new(pace),
             verdicts: Verdicts::new(pace),
             duties: Duties::new(pace),
+            waiting: Waiting::new(pace),
             ..Self::default()
         }
     }
@@ -82,9 +85,15 @@ impl Watch {
             Some((term, host, _, state, _)) => {
                 found.extend(self.verdicts.look((*host, *term), state, &self.sky, sight.hosts));
                 found.extend(self.duties.look(*host, *term, state));
+                if self.sky.well(*host, PLACED_AFTER) {
+                    found.extend(self.waiting.look(*host, *term, state));
+                } else {
+                    self.waiting.nobody_leads();
+                }
             }
             None => {
                 self.duties.nobody_leads();
+                self.waiting.nobody_leads();
                 self.verdicts.nobody_leads();
             }
         }
