@@ -2,6 +2,7 @@
 //! a file keeps.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,46 @@ impl Plan {
         Self { options: self.options.clone(), disasters, wishes }
     }
 
+    /// The same events elsewhere: what is left to chance comes from another seed.
+    #[must_use]
+    pub fn in_world(&self, world: u64) -> Self {
+        let mut other = self.clone();
+        other.options.seed = other.options.seed.wrapping_add(world);
+        other
+    }
+
+    /// The same run with only what happens between these times.
+    #[must_use]
+    pub fn between(&self, from: Duration, until: Duration) -> Self {
+        let times = self.times();
+        self.only(|at| from <= times[at] && times[at] < until)
+    }
+
+    /// All events in the order of time, each by its number as in [`Plan::only`].
+    #[must_use]
+    pub fn in_time(&self) -> Vec<usize> {
+        let times = self.times();
+        let mut all: Vec<usize> = (0..times.len()).collect();
+        all.sort_by_key(|at| times[*at]);
+        all
+    }
+
+    fn times(&self) -> Vec<Duration> {
+        let disasters = self.disasters.iter().map(|disaster| disaster.at);
+        disasters.chain(self.wishes.iter().map(|wish| wish.at)).collect()
+    }
+
+    /// What kind of event each is, in the order of [`Plan::only`].
+    #[must_use]
+    pub fn kinds(&self) -> Vec<String> {
+        let kind = |words: String| {
+            let end = words.find(|letter: char| !letter.is_ascii_alphanumeric()).unwrap_or(words.len());
+            words[..end].to_owned()
+        };
+        let disasters = self.disasters.iter().map(|disaster| kind(format!("{:?}", disaster.fault)));
+        disasters.chain(self.wishes.iter().map(|wish| kind(format!("{:?}", wish.ask)))).collect()
+    }
+
     /// Read a plan from a file.
     ///
     /// # Errors
@@ -80,8 +121,6 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::fabric::Depth;
     use crate::options::Profile;

@@ -55,6 +55,15 @@ impl Outcome {
         (self.code, judge.unwrap_or_default().to_owned())
     }
 
+    /// What kind of failure it is, to the words: without hosts, numbers and names.
+    pub(crate) fn shape(&self) -> String {
+        let (code, judge) = self.kind();
+        let first = self.found.first().filter(|_| code == BROKEN).map_or("", String::as_str);
+        let is_word = |word: &&str| !word.contains(|letter: char| letter.is_ascii_digit());
+        let words: Vec<&str> = first.split_whitespace().filter(is_word).collect();
+        format!("{code} {judge} {}", words.join(" "))
+    }
+
     /// What must be the same in two runs.
     pub(crate) fn story(&self) -> (u8, &str, u64) {
         (self.code, &self.hash, self.events)
@@ -74,5 +83,20 @@ impl Outcome {
             self.wall_s,
             self.virtual_s / self.wall_s.max(0.001),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_that_differ_in_names_and_numbers_have_one_shape() {
+        let shape =
+            |code, what: &str| Outcome { code, found: vec![what.to_owned()], ..Outcome::default() }.shape();
+        assert_eq!(shape(BROKEN, "watch: h1 took 2 seats"), shape(BROKEN, "watch: h12 took 3 seats"));
+        assert_ne!(shape(BROKEN, "watch: h1 took 2 seats"), shape(BROKEN, "watch: h1 took 2 ports"));
+        assert_ne!(shape(BROKEN, "watch: h1"), shape(BROKEN, "logs: h1"));
+        assert_eq!(shape(SICK, "a task waits"), shape(SICK, "h2 is down"));
     }
 }
