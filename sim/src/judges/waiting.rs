@@ -36,6 +36,7 @@ fn is_modest(state: &State, task: &Task) -> bool {
     placement.constraints.is_empty()
         && placement.platforms.is_empty()
         && placement.max_replicas == 0
+        && task.spec.networks.is_empty()
         && task.spec.resources.reservations == Resources::default()
         && task.ports.iter().all(|port| port.mode != PortMode::Host)
         && state
@@ -106,6 +107,7 @@ mod tests {
             spec: Default::default(),
             spec_version: 0,
             ports: Vec::new(),
+            networks: Vec::new(),
             desired: TaskState::Running,
             start_after: None,
             status: TaskStatus::default(),
@@ -125,6 +127,7 @@ mod tests {
             previous_spec: None,
             task_spec_version: 0,
             update: None,
+            networks: Vec::new(),
         };
         let mut state = State::default();
         let mut apply = |write| {
