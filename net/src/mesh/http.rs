@@ -159,13 +159,19 @@ pub(super) struct Exchanges {
     answers: Direction,
     /// Requests whose answer has not ended.
     waiting: VecDeque<Method>,
+    /// One end said that the connection ends with this exchange: the task's end of it is part of the answer.
+    last: bool,
     opaque: bool,
 }
 
 impl Exchanges {
     /// Whether nothing is under way: no request without its whole answer, no byte of the next.
     pub(super) fn is_idle(&self) -> bool {
-        !self.opaque && self.waiting.is_empty() && self.requests.is_between() && self.answers.is_between()
+        !self.opaque
+            && !self.last
+            && self.waiting.is_empty()
+            && self.requests.is_between()
+            && self.answers.is_between()
     }
 
     /// The client sent this.
@@ -199,7 +205,8 @@ impl Exchanges {
             }
             let (rest, head) = self.requests.head(bytes, request)?;
             bytes = rest;
-            let Some((method, length)) = head else { continue };
+            let Some((method, length, keeps)) = head else { continue };
+            self.last |= !keeps;
             if self.waiting.len() == PIPELINE_MAX {
                 return Err(Opaque);
             }
@@ -226,7 +233,8 @@ impl Exchanges {
             let method = *self.waiting.front().ok_or(Opaque)?;
             let (rest, head) = self.answers.head(bytes, response)?;
             bytes = rest;
-            let Some((status, length)) = head else { continue };
+            let Some((status, length, keeps)) = head else { continue };
+            self.last |= !keeps && status >= 200;
             let switches = status == 101 || method == Method::Connect && (200..300).contains(&status);
             if switches {
                 return Err(Opaque);
@@ -269,7 +277,18 @@ fn length(headers: &[httparse::Header<'_>]) -> Result<Length, Opaque> {
     Ok(found)
 }
 
-fn request(bytes: &[u8]) -> Parsed<(Method, Length)> {
+/// Whether the connection goes on after the message, as its version and its headers say.
+fn keeps(version: Option<u8>, headers: &[httparse::Header<'_>]) -> bool {
+    let words = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("connection"));
+    let words: Vec<&str> = words
+        .filter_map(|header| std::str::from_utf8(header.value).ok())
+        .flat_map(|value| value.split(','))
+        .collect();
+    let says = |what: &str| words.iter().any(|word| word.trim().eq_ignore_ascii_case(what));
+    !says("close") && (version != Some(0) || says("keep-alive"))
+}
+
+fn request(bytes: &[u8]) -> Parsed<(Method, Length, bool)> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes).map_err(|_| Opaque)? {
@@ -280,18 +299,20 @@ fn request(bytes: &[u8]) -> Parsed<(Method, Length)> {
                 Some("CONNECT") => Method::Connect,
                 _ => Method::Other,
             };
-            Ok(Some((used, (method, length(request.headers)?))))
+            let keeps = keeps(request.version, request.headers);
+            Ok(Some((used, (method, length(request.headers)?, keeps))))
         }
     }
 }
 
-fn response(bytes: &[u8]) -> Parsed<(u16, Length)> {
+fn response(bytes: &[u8]) -> Parsed<(u16, Length, bool)> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     match response.parse(bytes).map_err(|_| Opaque)? {
         httparse::Status::Partial => Ok(None),
         httparse::Status::Complete(used) => {
-            Ok(Some((used, (response.code.ok_or(Opaque)?, length(response.headers)?))))
+            let keeps = keeps(response.version, response.headers);
+            Ok(Some((used, (response.code.ok_or(Opaque)?, length(response.headers)?, keeps))))
         }
     }
 }
@@ -391,6 +412,27 @@ mod tests {
             b"HTTP/1.1 204 No\r\n\r\n",
         );
         never(format!("GET /{} HTTP/1.1\r\n", "x".repeat(HEAD_BYTES_MAX)).as_bytes(), b"");
+    }
+
+    #[test]
+    fn an_exchange_that_ends_with_its_connection_is_not_between_two() {
+        let answer = |version: &str, header: &str| {
+            format!("HTTP/1.{version} 200 OK\r\n{header}Content-Length: 5\r\n\r\nhello")
+        };
+        let ask = |version: &str, header: &str| format!("GET / HTTP/1.{version}\r\n{header}\r\n");
+        for (asked, answered, idle) in [
+            (ask("1", ""), answer("1", ""), true),
+            (ask("1", "Connection: close\r\n"), answer("1", ""), false),
+            (ask("1", ""), answer("1", "Connection: x, Close\r\n"), false),
+            (ask("0", ""), answer("1", ""), false),
+            (ask("0", "Connection: Keep-Alive\r\n"), answer("1", "Connection: keep-alive\r\n"), true),
+            (ask("0", "Connection: keep-alive\r\n"), answer("0", ""), false),
+        ] {
+            let mut exchanges = Exchanges::default();
+            exchanges.asked(asked.as_bytes());
+            exchanges.answered(answered.as_bytes());
+            assert_eq!(exchanges.is_idle(), idle, "{asked:?} {answered:?}");
+        }
     }
 
     proptest! {
