@@ -122,6 +122,9 @@ fn answer(stream: &TcpStream) -> Result<()> {
             stream
                 .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes())?;
             stream.write_all(&body)?;
+            if close {
+                return Ok(());
+            }
             continue;
         }
         let body =
@@ -330,6 +333,9 @@ impl Load {
         reader.read_exact(&mut body)?;
         if self.keep {
             *open = Some(reader);
+        } else if reader.read(&mut [0])? != 0 {
+            // The end of the connection is part of the answer.
+            return Err(io::Error::other("more than the answer"));
         }
         Ok(String::from_utf8_lossy(&body).trim().to_owned())
     }
