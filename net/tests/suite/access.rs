@@ -16,7 +16,7 @@ use crate::support::*;
 
 /// Sends one message of this kind, as a call or as the opening of a stream.
 async fn send(endpoint: &Endpoint, to: &Peer, kind: Kind) -> Result<(), CallError> {
-    if matches!(kind, Kind::Session | Kind::Connect) {
+    if matches!(kind, Kind::Session | Kind::Connect | Kind::Packets) {
         let (mut tx, mut rx) = endpoint.open(to, kind, vec![1], WAIT).await?;
         tx.send(Kind::FromNode, vec![7]).await.map_err(|e| CallError::Lost(e.to_string()))?;
         let echo = rx.recv().await.map_err(|e| CallError::Lost(e.to_string()))?.unwrap();
@@ -31,7 +31,7 @@ fn may(role: Role, kind: Kind) -> bool {
     match kind {
         // Begins nothing by itself: the greeting is not a call.
         Kind::Hello | Kind::ToNode | Kind::FromNode | Kind::Routes => false,
-        Kind::Join | Kind::Renew | Kind::Session | Kind::Gossip | Kind::Connect => true,
+        Kind::Join | Kind::Renew | Kind::Session | Kind::Gossip | Kind::Connect | Kind::Packets => true,
         _ => role == Role::Manager,
     }
 }
@@ -213,5 +213,5 @@ pub async fn no_connection_is_ever_resumed(ground: Arc<dyn Ground>) {
     tokio::time::sleep(Duration::from_millis(100)).await;
     manager.set_banned(BTreeSet::from([NodeId::from_u128(2)]));
     assert!(send(&caller, &to, Kind::Session).await.is_err());
-    assert_eq!(Protocol::ALL.len(), 6);
+    assert_eq!(Protocol::ALL.len(), 7);
 }

@@ -174,11 +174,11 @@ mod tests {
             beyond(&SIZE, "h1", &SIZE.of_a_node(), |name| page.get(name).copied().unwrap_or(0))
         };
         let good =
-            "# HELP x y\nshoal_transport_connections 60\nshoal_tasks_local 10\nshoal_raft_log_entries 1110\n";
+            "# HELP x y\nshoal_transport_connections 70\nshoal_tasks_local 10\nshoal_raft_log_entries 1110\n";
         assert!(judge(good).is_empty());
-        let leak = judge("shoal_transport_connections 61\nshoal_tasks_local 11\n# EOF\n");
+        let leak = judge("shoal_transport_connections 71\nshoal_tasks_local 11\n# EOF\n");
         assert_eq!(leak.len(), 2);
-        assert!(leak[0].starts_with("h1: shoal_transport_connections: 61, and 60 at most"), "{leak:?}");
+        assert!(leak[0].starts_with("h1: shoal_transport_connections: 71, and 70 at most"), "{leak:?}");
     }
 
     #[test]
