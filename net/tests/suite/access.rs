@@ -48,7 +48,7 @@ pub async fn every_role_can_send_what_the_table_says_and_nothing_else(ground: Ar
             if result.is_ok() { allowed += 1 } else { denied += 1 }
         }
     }
-    assert_eq!((allowed, denied), (5 + 12, 2 * Kind::ALL.len() - 17));
+    assert_eq!((allowed, denied), (6 + 13, 2 * Kind::ALL.len() - 19));
 }
 
 async fn nothing_is_allowed(world: &World, who: &str, credentials: Arc<Credentials>, to: &Peer) {
