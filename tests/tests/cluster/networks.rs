@@ -248,7 +248,8 @@ fn refusals(lab: &mut Lab, peer: Peer) -> Result<()> {
         let said =
             cluster.lab.docker(1, &["network", "ls", "--filter", "label=shoal.network.id", "--quiet"])?;
         let rules = sh::run(&mut cluster.lab.host(1).inside().command(["nft", "list", "tables"]), NEWS_MAX)?;
-        let clean = said.text().trim().is_empty() && !rules.text().contains("inet shoal");
+        let clean = said.text().trim().is_empty()
+            && !rules.text().lines().any(|table| table.trim() == "table inet shoal");
         wait::seen(clean, || format!("{} {}", said.text(), rules.text()))
     })?;
     Ok(())
