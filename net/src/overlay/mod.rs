@@ -328,8 +328,8 @@ fn ready(inner: &Arc<Inner>, here: &Here, look: bool) -> Result<(), String> {
         host::prepare_bridge(&bridge, here.bridge_filter, ipv6)?;
     }
     if !inner.one_host && !here.networks.is_empty() {
-        device(inner)?;
-        if look {
+        // Before the first packet comes: one that the engine's rules drop meanwhile may be tried again only much later.
+        if device(inner)? || look {
             host::admit();
         }
     }
@@ -354,11 +354,11 @@ fn put(
     kernel.put_neighbours(&rules::neighbours(&here, table), look)
 }
 
-/// Open the device that leads to other hosts, if it is not yet.
-fn device(inner: &Arc<Inner>) -> Result<(), String> {
+/// Open the device that leads to other hosts, if it is not yet. Returns whether it is new.
+fn device(inner: &Arc<Inner>) -> Result<bool, String> {
     let is_open = || inner.shared.device.read().unwrap_or_else(PoisonError::into_inner).is_some();
     if is_open() && host::exists(DEVICE) {
-        return Ok(());
+        return Ok(false);
     }
     // It has to be made where its packets are taken.
     let runtime = inner.threads.next();
@@ -375,7 +375,7 @@ fn device(inner: &Arc<Inner>) -> Result<(), String> {
         tracing::warn!(%error, "the device for packets between hosts is gone");
         shared.device.write().unwrap_or_else(PoisonError::into_inner).take();
     });
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]
