@@ -12,8 +12,8 @@ use rand_chacha::ChaCha8Rng;
 use shoal_actors::api::{InitOptions, NodeApi as _};
 use shoal_actors::node::Node;
 use shoal_core::model::{
-    Availability, ClusterSpec, ContainerSpec, EndpointSpec, Meta, Node as NodeObject, NodeId, NodeSpec,
-    NodeState, NodeStatus, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec, TaskState,
+    Availability, ClusterSpec, ContainerSpec, EndpointSpec, Node as NodeObject, NodeId, NodeSpec, NodeState,
+    NodeStatus, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec, TaskState,
 };
 use shoal_core::pace::Pace;
 use shoal_core::store::{Command, State, Write};
@@ -168,10 +168,9 @@ async fn create(leader: &Node, tasks: usize, rng: &mut ChaCha8Rng) -> anyhow::Re
     for number in 0..tasks.div_ceil(each) {
         let replicas = each.min(tasks - number * each) as u64;
         let container = ContainerSpec { image: "image:1".into(), ..ContainerSpec::default() };
-        let service = Service {
-            meta: Meta::default(),
-            id: ServiceId::random(rng),
-            spec: ServiceSpec {
+        let service = Service::new(
+            ServiceId::random(rng),
+            ServiceSpec {
                 name: format!("s{number}"),
                 labels: Default::default(),
                 mode: ServiceMode::Replicated { replicas },
@@ -180,11 +179,7 @@ async fn create(leader: &Node, tasks: usize, rng: &mut ChaCha8Rng) -> anyhow::Re
                 rollback: None,
                 endpoint: EndpointSpec::default(),
             },
-            previous_spec: None,
-            task_spec_version: 0,
-            update: None,
-            networks: Vec::new(),
-        };
+        );
         let writes = vec![Write::ServiceCreate(Box::new(service))];
         leader.propose(Command { at: clock()(), writes, ..Command::default() }).await?;
     }

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use shoal_actors::api::{ApiError, Freshness, NodeApi as _};
 use shoal_actors::node::Node;
 use shoal_core::model::{
-    Availability, ContainerSpec, EndpointMode, EndpointSpec, FailureAction, JoinTokens, Meta, Network,
+    Availability, ContainerSpec, EndpointMode, EndpointSpec, FailureAction, JoinTokens, Network,
     NetworkAttachment, NetworkId, NetworkSpec, NodeSpec, Pool, PortConfig, PortMode, Resources,
     RestartPolicy, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec, TaskState, TaskStatus,
     UpdateConfig, UpdateOrder,
@@ -264,15 +264,7 @@ impl Person {
         self.join_networks(state, number, &mut spec);
         let now = Some(looks(&spec));
         let told = format!("create {name}: {shape:?} of {replicas}");
-        let service = Service {
-            meta: Meta::default(),
-            id,
-            spec,
-            previous_spec: None,
-            task_spec_version: 0,
-            update: None,
-            networks: Vec::new(),
-        };
+        let service = Service::new(id, spec);
         // Known before the answer: the state may show it sooner than its maker is told.
         let promise = Promise { id, kept: (0, None), perhaps: vec![(0, now.clone())] };
         self.remember(&name, promise, shape);
@@ -722,15 +714,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_service_that_nobody_asked_for_is_found() {
-        let service = Service {
-            meta: Meta::default(),
-            id: ServiceId::from_u128(2),
-            spec: spec("s2", 2, 1, Shape::Plain, Rollout::Unsaid),
-            previous_spec: None,
-            task_spec_version: 0,
-            update: None,
-            networks: Vec::new(),
-        };
+        let service = Service::new(ServiceId::from_u128(2), spec("s2", 2, 1, Shape::Plain, Rollout::Unsaid));
         let mut state = State::default();
         let writes = vec![Write::ServiceCreate(Box::new(service))];
         state.apply(1, 1, Command { writes, ..Command::default() }).expect("a legal command");

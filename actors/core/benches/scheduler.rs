@@ -98,10 +98,9 @@ fn mixed(number: u64) -> TaskSpec {
 }
 
 fn service(number: u64, task: TaskSpec, replicas: u64) -> Service {
-    Service {
-        meta: Meta::default(),
-        id: ServiceId::from_u128(u128::from(number) + 1),
-        spec: ServiceSpec {
+    Service::new(
+        ServiceId::from_u128(u128::from(number) + 1),
+        ServiceSpec {
             name: format!("service-{number}"),
             labels: BTreeMap::new(),
             mode: ServiceMode::Replicated { replicas },
@@ -110,11 +109,7 @@ fn service(number: u64, task: TaskSpec, replicas: u64) -> Service {
             rollback: None,
             endpoint: EndpointSpec::default(),
         },
-        previous_spec: None,
-        task_spec_version: 0,
-        update: None,
-        networks: Vec::new(),
-    }
+    )
 }
 
 fn new_task(number: u64, service: &Service, slot: u64) -> Task {

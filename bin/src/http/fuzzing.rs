@@ -28,15 +28,7 @@ fn service(bytes: &[u8]) {
     let state = State::default();
     let Ok(spec) = decode(bytes, "Spec").and_then(|json| service_spec(json, &state)) else { return };
     let id = ServiceId::from_u128(1);
-    let service = Service {
-        meta: Meta::default(),
-        id,
-        spec,
-        previous_spec: None,
-        task_spec_version: 0,
-        update: None,
-        networks: Vec::new(),
-    };
+    let service = Service::new(id, spec);
     let json = service_json(&service, &state, None);
     let shown = serde_json::to_value(&json).expect("a service is JSON");
     let again = serde_json::to_vec(&shown["Spec"]).expect("a specification is JSON");

@@ -63,15 +63,7 @@ mod tests {
             rollback: None,
             endpoint: EndpointSpec::default(),
         };
-        let service = Service {
-            meta: Meta::default(),
-            id,
-            spec,
-            previous_spec: None,
-            task_spec_version: 0,
-            update: None,
-            networks: Vec::new(),
-        };
+        let service = Service::new(id, spec);
         let task = |number| {
             Write::TaskCreate(Arc::new(Task {
                 meta: Meta::default(),

@@ -106,7 +106,7 @@ mod tests {
     use std::time::Duration;
 
     use shoal_core::model::{
-        EndpointSpec, Meta, Node, NodeId, RestartPolicy, ServiceMode, ServiceSpec, Slot, TaskId, TaskSpec,
+        EndpointSpec, Node, NodeId, RestartPolicy, ServiceMode, ServiceSpec, Slot, TaskId, TaskSpec,
         TaskStatus, Timestamp,
     };
     use shoal_core::store::{Command, Write};
@@ -154,15 +154,7 @@ mod tests {
             rollback: None,
             endpoint: EndpointSpec::default(),
         };
-        let service = Service {
-            meta: Meta::default(),
-            id: S,
-            spec,
-            previous_spec: None,
-            task_spec_version: 0,
-            update: None,
-            networks: Vec::new(),
-        };
+        let service = Service::new(S, spec);
         let node = Node { id: NodeId::from_u128(1), ..Node::default() };
         apply(&mut state, vec![Write::NodeCreate(Box::new(node)), Write::ServiceCreate(Box::new(service))]);
         let first = task(&state, 1, None);

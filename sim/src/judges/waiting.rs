@@ -112,10 +112,9 @@ mod tests {
             start_after: None,
             status: TaskStatus::default(),
         };
-        let service = Service {
-            meta: Meta::default(),
-            id: service,
-            spec: ServiceSpec {
+        let service = Service::new(
+            service,
+            ServiceSpec {
                 name: "s".into(),
                 labels: BTreeMap::new(),
                 mode: ServiceMode::Replicated { replicas: 1 },
@@ -124,11 +123,7 @@ mod tests {
                 rollback: None,
                 endpoint: EndpointSpec::default(),
             },
-            previous_spec: None,
-            task_spec_version: 0,
-            update: None,
-            networks: Vec::new(),
-        };
+        );
         let mut state = State::default();
         let mut apply = |write| {
             let index = state.applied() + 1;

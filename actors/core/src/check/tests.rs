@@ -28,10 +28,9 @@ fn state(spec: TaskSpec, replicas: u64) -> State {
     let description = Some(NodeDescription::default());
     let node = Node { id: NODE, status, description, ..Node::default() };
     let state = with(&State::default(), Write::NodeCreate(Box::new(node)));
-    let service = Service {
-        meta: Meta::default(),
-        id: S,
-        spec: ServiceSpec {
+    let service = Service::new(
+        S,
+        ServiceSpec {
             name: "web".into(),
             labels: Default::default(),
             mode: ServiceMode::Replicated { replicas },
@@ -40,11 +39,7 @@ fn state(spec: TaskSpec, replicas: u64) -> State {
             rollback: None,
             endpoint: Default::default(),
         },
-        previous_spec: None,
-        task_spec_version: 0,
-        update: None,
-        networks: Vec::new(),
-    };
+    );
     with(&state, Write::ServiceCreate(Box::new(service)))
 }
 

@@ -447,3 +447,19 @@ pub struct Service {
     /// Its places in its networks. Set by `apply` alone.
     pub networks: Vec<ServiceNetwork>,
 }
+
+impl Service {
+    /// One that is not in the state yet: the rest is set as it is applied.
+    #[must_use]
+    pub fn new(id: ServiceId, spec: ServiceSpec) -> Self {
+        Self {
+            meta: Meta::default(),
+            id,
+            spec,
+            previous_spec: None,
+            task_spec_version: 0,
+            update: None,
+            networks: Vec::new(),
+        }
+    }
+}

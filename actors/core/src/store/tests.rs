@@ -6,10 +6,9 @@ use super::*;
 use crate::model::*;
 
 pub(crate) fn service(id: u128, name: &str) -> Service {
-    Service {
-        meta: Meta::default(),
-        id: ServiceId::from_u128(id),
-        spec: ServiceSpec {
+    Service::new(
+        ServiceId::from_u128(id),
+        ServiceSpec {
             name: name.into(),
             labels: Default::default(),
             mode: ServiceMode::Replicated { replicas: 1 },
@@ -18,11 +17,7 @@ pub(crate) fn service(id: u128, name: &str) -> Service {
             rollback: None,
             endpoint: EndpointSpec::default(),
         },
-        previous_spec: None,
-        task_spec_version: 0,
-        update: None,
-        networks: Vec::new(),
-    }
+    )
 }
 
 pub(crate) fn task(id: u128, service: u128) -> Arc<Task> {

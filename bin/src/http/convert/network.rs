@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use shoal_core::model::{
-    Meta, Network, NetworkAttachment, NetworkId, NetworkSpec, NodeId, Pool, PortConfig, Service,
-    ServiceNetwork, Task, TaskNetwork,
+    Network, NetworkAttachment, NetworkId, NetworkSpec, NodeId, Pool, PortConfig, Service, ServiceNetwork,
+    Task, TaskNetwork,
 };
 use shoal_core::store::State;
 
@@ -229,11 +229,6 @@ fn task_json(state: &State, network: &Network, task: &Task) -> Option<types::Net
         endpoint_ip: Some(address.to_string()),
         info: Some([("Host IP".to_owned(), host.unwrap_or_default().to_owned())].into()),
     })
-}
-
-/// A network that nobody has given ranges to yet.
-pub(in crate::http) fn new_network(id: NetworkId, spec: NetworkSpec) -> Network {
-    Network { meta: Meta::default(), id, spec, cursors: Vec::new() }
 }
 
 /// Read the networks that tasks shall be in; each is there and named once.

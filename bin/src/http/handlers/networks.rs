@@ -13,7 +13,7 @@ use shoal_core::store::{Expect, ObjectId, State, Write};
 use super::super::body::{self, Answer};
 use super::super::context::{Context, Snapshot};
 use super::super::convert::network::{
-    DRIVER, SCOPE, containers_json, network_json, network_spec, new_network, services_json, spans_nodes,
+    DRIVER, SCOPE, containers_json, network_json, network_spec, services_json, spans_nodes,
 };
 use super::super::decode::decode;
 use super::super::error::HttpError;
@@ -79,7 +79,7 @@ pub(in crate::http) async fn create(
     }
     let spec = network_spec(decode(&bytes, "")?)?;
     let id = context.draw(|rng| NetworkId::random(rng));
-    let create = Write::NetworkCreate(Box::new(new_network(id, spec)));
+    let create = Write::NetworkCreate(Box::new(Network { id, spec, ..Network::default() }));
     context.propose(vec![Expect::Absent(ObjectId::Network(id))], vec![create]).await?;
     let created = NetworkCreated { id: id.to_string(), warning: String::new() };
     Ok(body::json(StatusCode::CREATED, &created))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::{HeaderMap, StatusCode};
 use shoal_core::model::{
-    Meta, RegistryAuth, Secret, Service, ServiceId, ServiceMode, ServiceSpec, TaskState, UpdateStatus,
+    RegistryAuth, Secret, Service, ServiceId, ServiceMode, ServiceSpec, TaskState, UpdateStatus,
 };
 use shoal_core::store::{Expect, ObjectId, State, Write};
 
@@ -113,15 +113,7 @@ pub(in crate::http) async fn create(
         spec.name = invent_name(context, &context.api.state()?)?;
     }
     let id = context.draw(|rng| ServiceId::random(rng));
-    let service = Service {
-        meta: Meta::default(),
-        id,
-        spec,
-        previous_spec: None,
-        task_spec_version: 0,
-        update: None,
-        networks: Vec::new(),
-    };
+    let service = Service::new(id, spec);
     context
         .propose(vec![Expect::Absent(ObjectId::Service(id))], vec![Write::ServiceCreate(Box::new(service))])
         .await?;

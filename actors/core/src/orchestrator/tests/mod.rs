@@ -269,15 +269,7 @@ impl World {
             rollback: None,
             endpoint: Default::default(),
         };
-        let service = Service {
-            meta: Meta::default(),
-            id,
-            spec,
-            previous_spec: None,
-            task_spec_version: 0,
-            update: None,
-            networks: Vec::new(),
-        };
+        let service = Service::new(id, spec);
         self.write(Write::ServiceCreate(Box::new(service)));
     }
 

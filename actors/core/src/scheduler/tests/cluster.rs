@@ -47,10 +47,9 @@ pub(super) fn service(number: u128, spec: TaskSpec, host_port: Option<u16>) -> S
         })
         .into_iter()
         .collect();
-    Service {
-        meta: Meta::default(),
-        id: ServiceId::from_u128(number),
-        spec: ServiceSpec {
+    Service::new(
+        ServiceId::from_u128(number),
+        ServiceSpec {
             name: format!("s{number}"),
             labels: BTreeMap::new(),
             mode: ServiceMode::Replicated { replicas: 1 },
@@ -59,11 +58,7 @@ pub(super) fn service(number: u128, spec: TaskSpec, host_port: Option<u16>) -> S
             rollback: None,
             endpoint: EndpointSpec { ports, ..EndpointSpec::default() },
         },
-        previous_spec: None,
-        task_spec_version: 0,
-        update: None,
-        networks: Vec::new(),
-    }
+    )
 }
 
 /// A new task of the service.
