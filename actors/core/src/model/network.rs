@@ -90,6 +90,12 @@ impl NetworkInfo {
         format!("{BRIDGE_PREFIX}{}", &id[id.len().saturating_sub(11)..])
     }
 
+    /// Whether it has addresses of IPv6.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        self.pools.iter().any(|pool| pool.subnet.addr().is_ipv6())
+    }
+
     /// Whether the address lies in it.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

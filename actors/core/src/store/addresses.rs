@@ -9,8 +9,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{ApplyError, State};
 use crate::model::{
-    EndpointMode, Network, NetworkId, NetworkSpec, NodeId, Pool, Service, ServiceId, ServiceNetwork,
-    ServiceSpec, Task, TaskNetwork, UpdateState,
+    EndpointMode, Network, NetworkId, NetworkSpec, NodeId, Pool, Service, ServiceNetwork, ServiceSpec, Task,
+    TaskNetwork, UpdateState,
 };
 use crate::put_back::{Bug, is_put_back};
 
@@ -201,18 +201,16 @@ impl State {
             };
             networks.push(ServiceNetwork { network: id, addresses });
         }
-        for gone in before.iter().flat_map(|had| &had.addresses) {
-            if !networks.iter().any(|network| network.addresses.contains(gone)) {
-                self.addresses.remove(gone);
-            }
-        }
+        let had = before.iter().flat_map(|had| had.addresses.iter().copied());
+        let keeps = |address: &IpAddr| networks.iter().any(|network| network.addresses.contains(address));
+        self.give_back(had.filter(|address| !keeps(address)));
         Ok(networks)
     }
 
-    /// A service is gone, and its addresses are free.
-    pub(super) fn give_back_virtual(&mut self, service: &Service) {
-        for address in service.networks.iter().flat_map(|network| &network.addresses) {
-            self.addresses.remove(address);
+    /// Nobody has these any more.
+    pub(super) fn give_back(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        for address in addresses {
+            self.addresses.remove(&address);
         }
     }
 
@@ -251,17 +249,16 @@ impl State {
     pub fn attached_on(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks_of_node(node).filter(|task| holds(task))
     }
-
-    /// Whether the service's addresses and those of its tasks are all in the index.
-    pub(super) fn index_addresses(&mut self, service: ServiceId) {
-        let Some(service) = self.services.get(&service).cloned() else { return };
-        self.addresses.extend(service.networks.iter().flat_map(|network| network.addresses.iter().copied()));
-    }
 }
 
 /// Whether a task's addresses are its own: until it is known to have ended.
 pub(super) fn holds(task: &Task) -> bool {
     !task.networks.is_empty() && task.occupies_node()
+}
+
+/// A service's virtual addresses.
+pub(super) fn virtuals_of(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
+    service.networks.iter().flat_map(|network| network.addresses.iter().copied())
 }
 
 /// A task's addresses.

@@ -4,7 +4,7 @@ use super::super::tests::{service, task};
 use super::super::{Command, Write};
 use super::*;
 use crate::check::check;
-use crate::model::{NetworkAttachment, Node, TaskId, TaskState, TaskStatus, Timestamp};
+use crate::model::{NetworkAttachment, Node, ServiceId, TaskId, TaskState, TaskStatus, Timestamp};
 
 fn network(id: u128, name: &str, subnets: &[&str]) -> Network {
     let pools = subnets.iter().map(|subnet| Pool::new(subnet.parse().unwrap(), None).unwrap()).collect();

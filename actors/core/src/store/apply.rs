@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::addresses::{addresses_of, holds};
+use super::addresses::{addresses_of, holds, virtuals_of};
 use super::{Command, Event, EventKind, Expect, ObjectId, State, Write};
 use crate::model::{
     Meta, Network, NetworkId, Node, NodeId, NodeState, PortMode, Protocol, Service, ServiceId, ServiceSpec,
@@ -236,7 +236,7 @@ impl Applying<'_> {
                 let service =
                     self.state.services.remove(&id).ok_or(ApplyError::NotFound(ObjectId::Service(id)))?;
                 self.state.services_by_name.remove(&service.spec.name);
-                self.state.give_back_virtual(&service);
+                self.state.give_back(virtuals_of(&service));
                 self.event(ObjectId::Service(id), EventKind::Removed);
                 Ok(())
             }
@@ -443,9 +443,7 @@ impl Applying<'_> {
         let container = status.container.clone().or_else(|| object.status.container.take());
         object.status = TaskStatus { container, ..status };
         if held && !holds(&task) {
-            for address in addresses_of(&task) {
-                self.state.addresses.remove(&address);
-            }
+            self.state.give_back(addresses_of(&task));
         }
         self.put_task(task, EventKind::StatusChanged);
     }

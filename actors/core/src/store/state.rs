@@ -7,7 +7,7 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
 use super::ObjectId;
-use super::addresses::{addresses_of, holds};
+use super::addresses::{addresses_of, holds, virtuals_of};
 use crate::model::{Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId, Timestamp};
 use crate::put_back::{Bug, is_put_back};
 
@@ -104,9 +104,8 @@ impl<'de> Deserialize<'de> for State {
         for service in image.services {
             specs.push((service.id, Arc::clone(&service.spec.task)));
             state.services_by_name.insert(service.spec.name.clone(), service.id);
-            let id = service.id;
-            state.services.insert(id, service);
-            state.index_addresses(id);
+            state.addresses.extend(virtuals_of(&service));
+            state.services.insert(service.id, service);
         }
         specs.sort_by_key(|(id, _)| *id);
         for mut task in image.tasks {
@@ -135,9 +134,7 @@ impl State {
 
     pub(super) fn unindex_task(&mut self, task: &Task) {
         if holds(task) {
-            for address in addresses_of(task) {
-                self.addresses.remove(&address);
-            }
+            self.give_back(addresses_of(task));
         }
         if let Some(set) = self.tasks_by_service.get_mut(&task.service_id) {
             set.remove(&task.id);
