@@ -24,10 +24,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 /// The program that serves and asks.
 const TRAFFIC: &str = env!("CARGO_BIN_EXE_traffic");
 /// How long a run of requests may take.
-const LOAD_MAX: Duration = Duration::from_secs(180);
+pub(super) const LOAD_MAX: Duration = Duration::from_secs(180);
 
 /// Create a service whose tasks answer HTTP on port 80.
-fn create(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str]) -> Result<()> {
+pub(super) fn create(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str]) -> Result<()> {
     create_of(cluster, name, replicas, flags, "serve")
 }
 
@@ -53,7 +53,7 @@ fn spawn(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Resul
     command.stdout(Stdio::piped()).spawn().context("asking")
 }
 
-fn lost(figures: &Value) -> u64 {
+pub(super) fn lost(figures: &Value) -> u64 {
     figures["lost"].as_u64().unwrap_or(u64::MAX)
 }
 

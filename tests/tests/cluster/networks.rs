@@ -8,8 +8,9 @@ use serde_json::Value;
 use shoal_tests::cluster::{Cluster, Peer};
 use shoal_tests::lab::{Lab, docker};
 use shoal_tests::runner::Scenario;
-use shoal_tests::{sh, traffic, wait};
+use shoal_tests::{sh, wait};
 
+use super::mesh::{self, LOAD_MAX, lost};
 use super::{START_MAX, STOP_MAX, ours, says};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -24,8 +25,6 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("network_has_both_families", families),
 ];
 
-const TRAFFIC: &str = env!("CARGO_BIN_EXE_traffic");
-const LOAD_MAX: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(100);
 /// News of a task has reached every node, and its rules are in the kernel, well within this.
 const NEWS_MAX: Duration = Duration::from_secs(5);
@@ -40,14 +39,10 @@ fn form(lab: &mut Lab, peer: Peer, managers: usize, workers: usize) -> Result<Cl
     Ok(cluster)
 }
 
+/// Create a service whose tasks answer HTTP on port 80, and wait until they run.
 fn create(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str]) -> Result<()> {
-    create_of(cluster, name, replicas, flags, "serve")?;
+    mesh::create(cluster, name, replicas, flags)?;
     cluster.await_running(name, replicas, &[], START_MAX).map(drop)
-}
-
-fn create_of(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str], verb: &str) -> Result<()> {
-    let flags = [&["--stop-grace-period", "1s"], flags].concat();
-    traffic::create(cluster, TRAFFIC, verb, (name, replicas), &flags)
 }
 
 /// The containers of a service on a host.
@@ -73,10 +68,6 @@ fn load(cluster: &Cluster<'_>, (host, container): (usize, &str), url: &str, flag
     let args = [&["/traffic", "load", url], flags].concat();
     let said = sh::run(&mut inside(cluster, host, container, &args), LOAD_MAX)?;
     serde_json::from_str(said.text().trim()).with_context(|| format!("no figures: {}", said.text()))
-}
-
-fn lost(figures: &Value) -> u64 {
-    figures["lost"].as_u64().unwrap_or(u64::MAX)
 }
 
 fn servers(figures: &Value) -> usize {
@@ -412,7 +403,7 @@ fn outlive(lab: &mut Lab, peer: Peer) -> Result<()> {
 fn full(lab: &mut Lab, peer: Peer) -> Result<()> {
     let cluster = form(lab, peer, 1, 0)?;
     cluster.docker(1, &["network", "create", "--driver", "overlay", "--subnet", "10.9.9.0/29", "small"])?;
-    create_of(&cluster, "web", 6, &["--network", "small"], "serve")?;
+    mesh::create(&cluster, "web", 6, &["--network", "small"])?;
     // A gateway, a virtual address and four tasks.
     cluster.await_running("web", 4, &[], START_MAX)?;
     let message = wait::until("the reason", STOP_MAX, POLL, || {
