@@ -144,11 +144,11 @@ impl RealMesh {
 impl Mesh for RealMesh {
     fn set_routes(&self, routes: Routes) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let changes = routes.clone().take_into(&mut known.0);
+        let changes = routes.take_into(&mut known.0);
         changes.iter().for_each(|change| known.1.apply(change));
         // Names first: whoever looks one up must not be sent to a task that the others know to be leaving.
         self.names.set_table(Arc::new(known.1.clone()));
-        self.proxy.set_routes(routes);
+        self.proxy.follow(&changes);
         self.overlay.follow(&changes);
     }
 

@@ -3,6 +3,7 @@
 //! What the messages mean is not known here; who may send which is, in [`access`].
 
 pub mod access;
+mod bind;
 pub mod ca;
 mod endpoint;
 mod frame;

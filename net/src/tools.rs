@@ -60,6 +60,16 @@ pub(crate) fn run(tool: &str, args: &[&str], input: &str) -> Result<String, Stri
     Err(format!("{tool} {}: {words}", args.join(" ")))
 }
 
+/// Have a rule of this number that leads what is selected to the routing table of the same number.
+pub(crate) fn lead(family: &str, number: u32, selected: &[&str]) -> Result<(), String> {
+    let number = number.to_string();
+    if !run("ip", &[family, "rule", "show", "pref", &number], "")?.trim().is_empty() {
+        return Ok(());
+    }
+    let rule = [&[family, "rule", "add", "pref", &number][..], selected, &["lookup", &number]].concat();
+    run("ip", &rule, "").map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,7 +49,7 @@ fn request(network: &NetworkInfo) -> NetworkCreateRequest {
         driver: Some("bridge".to_owned()),
         internal: Some(network.internal),
         attachable: Some(true),
-        enable_ipv6: Some(network.pools.iter().any(|pool| pool.subnet.addr().is_ipv6())),
+        enable_ipv6: Some(network.has_ipv6()),
         ipam: Some(Ipam {
             driver: Some("default".to_owned()),
             config: Some(network.pools.iter().map(pool).collect()),

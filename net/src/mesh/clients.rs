@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
 use super::stats::add;
-use crate::tools::run;
+use crate::tools::{lead, run};
 
 /// Marks what belongs to such a socket, and the routing table that takes it in.
 const MARK: u32 = 5301;
@@ -124,13 +124,7 @@ fn prepare() -> Result<(), String> {
     let number = MARK.to_string();
     for (family, all) in [("-4", "0.0.0.0/0"), ("-6", "::/0")] {
         let result = (|| {
-            if run("ip", &[family, "rule", "show", "pref", &number], "")?.trim().is_empty() {
-                run(
-                    "ip",
-                    &[family, "rule", "add", "pref", &number, "fwmark", &number, "lookup", &number],
-                    "",
-                )?;
-            }
+            lead(family, MARK, &["fwmark", &number])?;
             run("ip", &[family, "route", "replace", "local", all, "dev", "lo", "table", &number], "")
         })();
         // A host may have no IPv6 at all.

@@ -132,22 +132,11 @@ async fn patiently<T>(
     bind: impl Fn(Address, u16) -> io::Result<T>,
 ) -> T {
     let place = at.map_or_else(|| "this host".to_owned(), |at| at.to_string());
-    let say = |words: String| *error.lock().unwrap_or_else(PoisonError::into_inner) = words;
-    let mut delay = BIND_RETRY.0;
-    loop {
-        match bind(at, port.1) {
-            Ok(bound) => {
-                say(String::new());
-                return bound;
-            }
-            Err(cause) => {
-                tracing::warn!(port = port.1, error = %cause, again_in = ?delay, "a published port cannot be listened on");
-                say(format!("port {} of {place}: {cause}", port.1));
-            }
-        }
-        tokio::time::sleep(delay).await;
-        delay = (delay * 2).min(BIND_RETRY.1);
-    }
+    let tell = |cause: &io::Error, again_in: Duration| {
+        tracing::warn!(port = port.1, error = %cause, ?again_in, "a published port cannot be listened on");
+        format!("port {} of {place}: {cause}", port.1)
+    };
+    crate::bind::patiently(BIND_RETRY, error, || bind(at, port.1), tell).await
 }
 
 async fn accept(shared: Arc<Shared>, port: Port, listener: TcpListener) {

@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use shoal_core::mesh::{Options, Routes};
+use shoal_core::mesh::{Options, RouteChange};
 use shoal_core::model::{NodeId, Task, TaskId};
 use shoal_core::task::BoxFuture;
 use tokio::sync::watch;
@@ -129,10 +129,10 @@ impl Proxy {
         Ok(Self { shared, listeners, threads })
     }
 
-    /// Take in what the leader tells.
-    pub fn set_routes(&self, routes: Routes) {
+    /// Take in what changed of the routes.
+    pub fn follow(&self, changes: &[RouteChange]) {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        let (table, news, options) = self.shared.table().with(routes, self.shared.node);
+        let (table, news, options) = self.shared.table().with(changes, self.shared.node);
         let table = Arc::new(table);
         self.shared.options.lock().unwrap_or_else(PoisonError::into_inner).extend(options);
         *self.shared.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&table);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use shoal_core::model::Protocol;
 
 use super::table::Port;
+pub(super) use crate::stats::add;
 
 /// Figures of one published port on this node, since it was published.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,10 +76,6 @@ pub(super) struct Counters {
     pub(super) served_refused: AtomicU64,
     pub(super) cut: AtomicU64,
     ports: Mutex<BTreeMap<Port, Arc<PortCounters>>>,
-}
-
-pub(super) fn add(counter: &AtomicU64, more: u64) {
-    counter.fetch_add(more, Ordering::Relaxed);
 }
 
 impl Counters {

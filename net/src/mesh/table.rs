@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use shoal_core::mesh::{Options, Route, RouteChange, Routes};
+use shoal_core::mesh::{Options, Route, RouteChange};
 use shoal_core::model::{NodeId, PortConfig, Protocol, ServiceId, TaskId};
 
 /// A published port, on every node.
@@ -36,10 +36,16 @@ impl News {
 
 impl Table {
     /// This one, changed as told; and which tasks take traffic no more or do so now, and how those of this node are treated.
-    pub(super) fn with(&self, routes: Routes, here: NodeId) -> (Self, News, Vec<(TaskId, Options)>) {
+    pub(super) fn with(&self, changes: &[RouteChange], here: NodeId) -> (Self, News, Vec<(TaskId, Options)>) {
         let (mut all, mut news) = (self.routes.clone(), News::default());
-        let changes = routes.take_into(&mut all);
-        changes.iter().for_each(|change| news.note(change));
+        for change in changes {
+            news.note(change);
+            match (&change.before, &change.after) {
+                (_, Some(route)) => drop(all.insert(route.service, Arc::clone(route))),
+                (Some(route), None) => drop(all.remove(&route.service)),
+                (None, None) => {}
+            }
+        }
         let options = changes.iter().flat_map(|change| change.options_on(here)).collect();
         let ports = all.values().flat_map(|route| {
             let at = |port: &PortConfig| (port.protocol, port.published_port);

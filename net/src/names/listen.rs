@@ -102,22 +102,12 @@ async fn serve(shared: Arc<Shared>, place: Place, port: u16, error: Arc<Mutex<St
 
 /// Bind an address, however long somebody else has it.
 async fn patiently(at: SocketAddr, error: &Mutex<String>) -> (UdpSocket, TcpListener) {
-    let say = |words: String| *error.lock().unwrap_or_else(PoisonError::into_inner) = words;
-    let mut delay = BIND_RETRY.0;
-    loop {
-        match bind_udp(at).and_then(|udp| Ok((udp, bind_tcp(at)?))) {
-            Ok(bound) => {
-                say(String::new());
-                return bound;
-            }
-            Err(cause) => {
-                tracing::warn!(%at, error = %cause, again_in = ?delay, "names cannot be served at an address");
-                say(format!("{at}: {cause}"));
-            }
-        }
-        tokio::time::sleep(delay).await;
-        delay = (delay * 2).min(BIND_RETRY.1);
-    }
+    let tell = |cause: &io::Error, again_in: Duration| {
+        tracing::warn!(%at, error = %cause, ?again_in, "names cannot be served at an address");
+        format!("{at}: {cause}")
+    };
+    let bind = || bind_udp(at).and_then(|udp| Ok((udp, bind_tcp(at)?)));
+    crate::bind::patiently(BIND_RETRY, error, bind, tell).await
 }
 
 /// A socket at an address that may be there only later.

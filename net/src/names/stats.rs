@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use shoal_core::model::NetworkId;
 
+use crate::stats::add;
+pub(super) use crate::stats::count;
+
 /// An address at which names are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressStats {
@@ -56,16 +59,11 @@ pub(super) struct Counters {
     upstream_us: AtomicU64,
 }
 
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
 impl Counters {
     /// A name server of the host answered after so long.
     pub(super) fn upstream(&self, took: Duration) {
         count(&self.upstream_answers);
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.upstream_us.fetch_add(took, Ordering::Relaxed);
+        add(&self.upstream_us, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
     pub(super) fn read(&self, addresses: Vec<AddressStats>) -> NameStats {

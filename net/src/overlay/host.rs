@@ -7,7 +7,7 @@ use std::path::Path;
 use shoal_core::model::BRIDGE_PREFIX;
 
 use super::rules::{DEVICE, RULES, TABLE};
-use crate::tools::run;
+use crate::tools::{lead, run};
 
 /// What is in the kernel, as far as it was put there from here.
 #[derive(Debug, Default)]
@@ -63,65 +63,35 @@ impl Kernel {
         };
         let gone: String = self.neighbours.difference(wanted).map(|known| line("del", known)).collect();
         let new: String = wanted.difference(&self.neighbours).map(|new| line("add", new)).collect();
-        if !gone.is_empty() {
-            let _ = run("ip", &["-6", "-force", "-batch", "-"], &gone);
-        }
-        if !new.is_empty() {
-            run("ip", &["-6", "-batch", "-"], &new)?;
-        }
+        change(family(false), &gone, &new)?;
         self.neighbours.clone_from(wanted);
         Ok(())
     }
 
     fn put_routes(&mut self, routes: &BTreeSet<(bool, String)>, v4: bool, look: bool) -> Result<(), String> {
-        let wanted: BTreeSet<&String> = routes.iter().filter(|(is, _)| *is == v4).map(|(_, r)| r).collect();
-        let had: BTreeSet<String> =
-            self.routes.iter().filter(|(is, _)| *is == v4).map(|(_, r)| r.clone()).collect();
+        let of = |routes: &BTreeSet<(bool, String)>| -> BTreeSet<String> {
+            routes.iter().filter(|(is, _)| *is == v4).map(|(_, route)| route.clone()).collect()
+        };
+        let (wanted, mut had) = (of(routes), of(&self.routes));
         if wanted.is_empty() && had.is_empty() {
             return Ok(());
         }
         let family = family(v4);
-        let mut lines = String::new();
-        let number = TABLE.to_string();
         if look || had.is_empty() {
-            if run("ip", &[family, "rule", "show", "pref", &number], "")?.trim().is_empty() {
-                run("ip", &[family, "rule", "add", "pref", &number, "lookup", &number], "")?;
-            }
+            lead(family, TABLE, &[])?;
             // Of an earlier life of this program there may be others. A table that never was is no mistake.
-            let shown = run("ip", &[family, "route", "show", "table", &number], "").unwrap_or_default();
-            for line in shown.lines() {
-                let known = wanted.iter().any(|route| same(route, line));
-                if !known {
-                    lines.push_str(&format!("route del {} table {TABLE}\n", target(line)));
-                }
-            }
-            for route in &wanted {
-                if !shown.lines().any(|line| same(route, line)) {
-                    lines.push_str(&format!("route replace {} table {TABLE}\n", said(route, v4)));
-                }
-            }
-        } else {
-            for gone in had.iter().filter(|route| !wanted.contains(route)) {
-                lines.push_str(&format!("route del {} table {TABLE}\n", target(gone)));
-            }
-            for route in wanted.iter().filter(|route| !had.contains(**route)) {
-                lines.push_str(&format!("route replace {} table {TABLE}\n", said(route, v4)));
-            }
+            let shown = run("ip", &[family, "route", "show", "table", &TABLE.to_string()], "");
+            had = shown.unwrap_or_default().lines().map(ToOwned::to_owned).collect();
         }
+        let lacks = |routes: &BTreeSet<String>, route: &str| !routes.iter().any(|other| same(other, route));
+        let gone = had.iter().filter(|route| lacks(&wanted, route));
+        let gone: String = gone.map(|route| format!("route del {} table {TABLE}\n", target(route))).collect();
+        let new = wanted.iter().filter(|route| lacks(&had, route));
+        let new: String =
+            new.map(|route| format!("route replace {} table {TABLE}\n", said(route, v4))).collect();
         self.routes.retain(|(is, _)| *is != v4);
-        if !lines.is_empty() {
-            // What went with its device is no mistake; what cannot be added is.
-            let adds = lines.lines().filter(|line| line.starts_with("route replace"));
-            let (adds, dels): (Vec<_>, Vec<_>) =
-                (adds.collect(), lines.lines().filter(|line| line.starts_with("route del")).collect());
-            if !dels.is_empty() {
-                let _ = run("ip", &[family, "-force", "-batch", "-"], &(dels.join("\n") + "\n"));
-            }
-            if !adds.is_empty() {
-                run("ip", &[family, "-batch", "-"], &(adds.join("\n") + "\n"))?;
-            }
-        }
-        self.routes.extend(wanted.into_iter().map(|route| (v4, route.clone())));
+        change(family, &gone, &new)?;
+        self.routes.extend(wanted.into_iter().map(|route| (v4, route)));
         Ok(())
     }
 
@@ -138,6 +108,17 @@ impl Kernel {
         }
         *self = Self::default();
     }
+}
+
+/// Tell `ip` what is gone and what is new. What went with its device is no mistake; what cannot be added is.
+fn change(family: &str, gone: &str, new: &str) -> Result<(), String> {
+    if !gone.is_empty() {
+        let _ = run("ip", &[family, "-force", "-batch", "-"], gone);
+    }
+    if !new.is_empty() {
+        run("ip", &[family, "-batch", "-"], new)?;
+    }
+    Ok(())
 }
 
 fn show() -> String {
@@ -162,8 +143,8 @@ fn device(route: &str) -> Option<&str> {
     words.find(|word| *word == "dev").and_then(|_| words.next())
 }
 
-fn same(wanted: &str, shown: &str) -> bool {
-    target(wanted) == target(shown) && device(wanted) == device(shown)
+fn same(a: &str, b: &str) -> bool {
+    target(a) == target(b) && device(a) == device(b)
 }
 
 /// The kernel gives routes of IPv6 no scope.

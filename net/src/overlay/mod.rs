@@ -324,8 +324,7 @@ fn ready(inner: &Arc<Inner>, here: &Here, look: bool) -> Result<(), String> {
         if !host::exists(&bridge) {
             return Err(format!("network {}: its bridge {bridge} is not there", network.name));
         }
-        let ipv6 = network.pools.iter().any(|pool| pool.subnet.addr().is_ipv6());
-        host::prepare_bridge(&bridge, here.bridge_filter, ipv6)?;
+        host::prepare_bridge(&bridge, here.bridge_filter, network.has_ipv6())?;
     }
     if !inner.one_host && !here.networks.is_empty() {
         // Before the first packet comes: one that the engine's rules drop meanwhile may be tried again only much later.

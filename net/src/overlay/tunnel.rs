@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tun_rs::AsyncDevice;
 
 use super::packet::{LENGTH, PACKET_MAX, VIRTIO_HEADER, ends};
 use crate::line::{Rx, Tx};
+use crate::stats::{add, count};
 use crate::{Endpoint, FrameReceiver, FrameSender, Peer};
 
 /// Streams to each node.
@@ -62,12 +63,8 @@ impl Counters {
     }
 
     fn drop(&self, why: Dropped) {
-        add(&self.dropped[why as usize], 1);
+        count(&self.dropped[why as usize]);
     }
-}
-
-pub(super) fn add(counter: &AtomicU64, more: usize) {
-    counter.fetch_add(more as u64, Ordering::Relaxed);
 }
 
 /// What both directions share.
@@ -84,7 +81,7 @@ pub(super) struct Shared {
 /// The way to a node.
 struct PeerWay {
     addr: Mutex<SocketAddr>,
-    streams: Vec<mpsc::Sender<(usize, Bytes)>>,
+    streams: Vec<mpsc::Sender<(u64, Bytes)>>,
     counters: Arc<PeerCounters>,
 }
 
@@ -166,14 +163,14 @@ struct Batch {
     way: Arc<PeerWay>,
     node: NodeId,
     stream: usize,
-    packets: usize,
+    packets: u64,
     bytes: BytesMut,
 }
 
 impl Batch {
     fn pass(self) {
         let Self { way, stream, packets, bytes, .. } = self;
-        let (length, bytes) = (bytes.len(), bytes.freeze());
+        let (length, bytes) = (bytes.len() as u64, bytes.freeze());
         match way.streams[stream].try_send((packets, bytes)) {
             Ok(()) => {
                 add(&way.counters.packets_out, packets);
@@ -185,7 +182,7 @@ impl Batch {
 }
 
 fn pack(shared: &Arc<Shared>, table: &OverlayTable, packet: &[u8], batches: &mut Vec<Batch>) {
-    let Some(ends) = ends(packet) else { return add(&shared.counters.malformed, 1) };
+    let Some(ends) = ends(packet) else { return count(&shared.counters.malformed) };
     let place = match table.outward(shared.here, ends.from, ends.to) {
         Ok(place) => place,
         Err(why) => return shared.counters.drop(why),
@@ -218,7 +215,7 @@ async fn send(
     shared: std::sync::Weak<Shared>,
     node: NodeId,
     way: std::sync::Weak<PeerWay>,
-    mut batches: mpsc::Receiver<(usize, Bytes)>,
+    mut batches: mpsc::Receiver<(u64, Bytes)>,
 ) {
     let mut stream: Option<(Box<dyn Tx>, Box<dyn Rx>)> = None;
     let mut retry = RETRY.0;
@@ -273,7 +270,7 @@ pub(super) async fn inward(shared: Arc<Shared>, from: NodeId, tx: FrameSender, r
         while let Some(packet) = next(&buffer) {
             let Ok(length) = packet else {
                 tracing::warn!(node = %from, "what a node sent is no packet");
-                add(&shared.counters.malformed, 1);
+                count(&shared.counters.malformed);
                 return tx.reset();
             };
             pass(&shared, &counters, from, &buffer[LENGTH..LENGTH + length]).await;
@@ -296,7 +293,7 @@ fn next(buffer: &[u8]) -> Option<Result<usize, ()>> {
 }
 
 async fn pass(shared: &Shared, counters: &PeerCounters, from: NodeId, packet: &[u8]) {
-    let Some(ends) = ends(packet) else { return add(&shared.counters.malformed, 1) };
+    let Some(ends) = ends(packet) else { return count(&shared.counters.malformed) };
     if let Err(why) = shared.table().inward(shared.here, from, ends.from, ends.to) {
         return shared.counters.drop(why);
     }
@@ -304,11 +301,11 @@ async fn pass(shared: &Shared, counters: &PeerCounters, from: NodeId, packet: &[
     let Some(device) = device else { return shared.counters.drop(Dropped::Elsewhere) };
     match device.send(packet).await {
         Ok(_) => {
-            add(&counters.packets_in, 1);
-            add(&counters.bytes_in, packet.len());
+            count(&counters.packets_in);
+            add(&counters.bytes_in, packet.len() as u64);
         }
         // The kernel refuses what contradicts itself.
-        Err(_) => add(&shared.counters.malformed, 1),
+        Err(_) => count(&shared.counters.malformed),
     }
 }
 
