@@ -75,6 +75,22 @@ impl Direction {
         self.at == At::Head && self.head.is_empty()
     }
 
+    /// So many of the next bytes say nothing of where it is: a body's, but for the last.
+    fn unseen(&self) -> u64 {
+        match self.at {
+            At::Body(left) | At::Chunks(Chunk::Data(left)) => left.saturating_sub(1),
+            At::UntilClose => u64::MAX,
+            At::Head | At::Chunks(_) => 0,
+        }
+    }
+
+    /// So many of them passed.
+    fn skip(&mut self, count: u64) {
+        if let At::Body(left) | At::Chunks(Chunk::Data(left)) = &mut self.at {
+            *left = left.saturating_sub(count);
+        }
+    }
+
     /// Take a body's part from the front of `bytes`. Returns what is left, and whether the body has ended.
     fn body<'a>(&mut self, mut bytes: &'a [u8]) -> Result<(&'a [u8], bool), Opaque> {
         match self.at {
@@ -152,6 +168,13 @@ impl Direction {
     }
 }
 
+/// Who sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Task,
+}
+
 /// Follows both directions of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
@@ -186,6 +209,23 @@ impl Exchanges {
         if !self.opaque && self.try_answered(bytes).is_err() {
             self.give_up();
         }
+    }
+
+    fn direction(&mut self, side: Side) -> &mut Direction {
+        match side {
+            Side::Client => &mut self.requests,
+            Side::Task => &mut self.answers,
+        }
+    }
+
+    /// So many of the next bytes of this side need not be shown here, if they are [`skipped`](Self::skipped).
+    pub(super) fn unseen(&mut self, side: Side) -> u64 {
+        if self.opaque { u64::MAX } else { self.direction(side).unseen() }
+    }
+
+    /// So many of them passed.
+    pub(super) fn skipped(&mut self, side: Side, count: u64) {
+        self.direction(side).skip(count);
     }
 
     /// Of a connection that is not looked at.
@@ -381,6 +421,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn bytes_of_a_body_need_not_be_seen_but_for_its_last() {
+        let mut exchanges = Exchanges::default();
+        assert_eq!(exchanges.unseen(Side::Client), 0);
+        exchanges.asked(b"POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\nab");
+        assert_eq!(exchanges.unseen(Side::Client), 999_997);
+        exchanges.skipped(Side::Client, 999_990);
+        exchanges.asked(b"1234567");
+        assert_eq!(exchanges.unseen(Side::Client), 0);
+        exchanges.asked(b"8");
+        exchanges.answered(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff");
+        assert_eq!(exchanges.unseen(Side::Task), 0);
+        exchanges.answered(b"\r\n");
+        assert_eq!(exchanges.unseen(Side::Task), 256);
+        exchanges.skipped(Side::Task, 255);
+        exchanges.answered(b"\r\n0\r\n\r\n");
+        assert!(exchanges.is_idle());
+        exchanges.asked(GET.as_bytes());
+        exchanges.answered(b"HTTP/1.1 200 OK\r\n\r\nuntil it closes");
+        exchanges.skipped(Side::Task, 1 << 40);
+        assert_eq!(exchanges.unseen(Side::Task), u64::MAX);
+        assert!(!exchanges.is_idle());
+        exchanges.asked(b"no HTTP");
+        exchanges.asked(b" at all\r\n");
+        assert_eq!((exchanges.unseen(Side::Client), exchanges.unseen(Side::Task)), (u64::MAX, u64::MAX));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod header;
 pub(crate) mod http;
 mod listen;
 mod pump;
+mod splice;
 mod stats;
 mod table;
 pub(crate) mod threads;

@@ -17,7 +17,8 @@ use tokio::sync::Notify;
 
 use super::client::{Way, reset};
 use super::flows::{Counted, Word};
-use super::http::Exchanges;
+use super::http::{Exchanges, Side};
+use super::splice;
 use super::stats::add;
 use crate::line::{Rx, Tx};
 
@@ -126,6 +127,18 @@ impl Watch {
         self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn asked(&self, bytes: &[u8]) {
+        self.lock().asked(bytes);
+    }
+
+    fn unseen(&self, side: Side) -> u64 {
+        self.lock().unseen(side)
+    }
+
+    fn skipped(&self, side: Side, count: u64) {
+        self.lock().skipped(side, count);
+    }
+
     fn answered(&self, bytes: &[u8]) {
         let mut exchanges = self.lock();
         exchanges.answered(bytes);
@@ -135,31 +148,42 @@ impl Watch {
     }
 }
 
-async fn to_socket(
+/// From socket to socket. What comes in bulk is left to the kernel, as far as nobody has to see it.
+async fn between(
     mut from: ReadHalf<'_>,
     to: WriteHalf<'_>,
+    side: Side,
     watch: &Watch,
     counter: &AtomicU64,
 ) -> Result<(), ()> {
-    while let Some((buffer, count)) = read(&mut from).await.map_err(|_| ())? {
-        watch.lock().asked(&buffer.0[..count]);
-        write_all(to.as_ref(), &buffer.0[..count]).await.map_err(|_| ())?;
+    let mut bulk = false;
+    loop {
+        if bulk && let unseen @ 1.. = watch.unseen(side) {
+            from.readable().await.map_err(|_| ())?;
+            tokio::task::consume_budget().await;
+            match splice::pass(from.as_ref(), to.as_ref(), unseen).await.map_err(|_| ())? {
+                None => {}
+                Some(0) => break,
+                Some(count) => {
+                    watch.skipped(side, count);
+                    add(counter, count);
+                    bulk = count >= BUFFER_BYTES as u64 / 2;
+                }
+            }
+            continue;
+        }
+        let Some((buffer, count)) = read(&mut from).await.map_err(|_| ())? else { break };
+        let bytes = &buffer.0[..count];
+        // Seen before it is sent if it begins something, and after it if it may be the end of it.
+        if side == Side::Client {
+            watch.asked(bytes);
+        }
+        write_all(to.as_ref(), bytes).await.map_err(|_| ())?;
         add(counter, count as u64);
-    }
-    finish(&to);
-    Ok(())
-}
-
-async fn from_socket(
-    mut from: ReadHalf<'_>,
-    to: WriteHalf<'_>,
-    watch: &Watch,
-    counter: &AtomicU64,
-) -> Result<(), ()> {
-    while let Some((buffer, count)) = read(&mut from).await.map_err(|_| ())? {
-        write_all(to.as_ref(), &buffer.0[..count]).await.map_err(|_| ())?;
-        add(counter, count as u64);
-        watch.answered(&buffer.0[..count]);
+        if side == Side::Task {
+            watch.answered(bytes);
+        }
+        bulk = count == BUFFER_BYTES;
     }
     finish(&to);
     Ok(())
@@ -172,7 +196,7 @@ async fn to_stream(
     counter: &AtomicU64,
 ) -> Result<(), ()> {
     while let Some((buffer, count)) = read(&mut from).await.map_err(|_| ())? {
-        watch.lock().asked(&buffer.0[..count]);
+        watch.asked(&buffer.0[..count]);
         tx.write(Bytes::copy_from_slice(&buffer.0[..count])).await.map_err(|_| ())?;
         add(counter, count as u64);
     }
@@ -228,8 +252,8 @@ pub(super) async fn client(
             Way::Here(task) => {
                 let (from, to) = task.split();
                 tokio::try_join!(
-                    to_socket(read, to, watch, bytes.there),
-                    from_socket(from, write, watch, bytes.back)
+                    between(read, to, Side::Client, watch, bytes.there),
+                    between(from, write, Side::Task, watch, bytes.back)
                 )
             }
             Way::There(tx, rx, first) => tokio::try_join!(
