@@ -14,8 +14,8 @@ use shoal_actors::task_runner::Limits;
 use shoal_core::model::{ClusterSpec, NodeId};
 use shoal_core::pace::Pace;
 use shoal_core::task::Controller;
+use shoal_net::EndpointConfig;
 use shoal_net::task::Scope;
-use shoal_net::{EndpointConfig, Wire};
 use shoal_runtime_docker::DockerController;
 use shoal_runtime_process::ProcessController;
 use tokio::signal::unix::{SignalKind, signal};
@@ -74,7 +74,7 @@ async fn start_node(config: &NodeConfig) -> anyhow::Result<Node> {
     let clock = system_clock();
     let socket = EndpointConfig {
         reset_key: None,
-        wire: Wire::Udp { socket: shoal_net::bind_udp(config.listen)?, rng_seed: None },
+        wire: shoal_net::bind_udp(config.listen)?,
         scope: Scope::new(),
         clock: clock.clone(),
     };

@@ -13,6 +13,7 @@ use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::codec::MESSAGE_BYTES_MAX;
 use shoal_wire::v1::Hello;
 use shoal_wire::{Kind, Protocol, codec};
+use tokio::runtime::Handle;
 
 use crate::frame::{self, FrameReceiver, FrameSender};
 use crate::gossip::Inbox;
@@ -21,8 +22,10 @@ use crate::line::{Carrier, Closed, Dial, Expected, Line, Proof, Rx, Tx};
 use crate::pool::{Key, Pool, Tracked};
 use crate::quic::{KEEP_ALIVE, Quic};
 use crate::server::{self, Handler, answer, close};
+use crate::socket::Socket;
 use crate::stats::{Counters, Stats, count};
 use crate::task::Scope;
+use crate::threads::Threads;
 
 const DIAL_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// Length of the secret behind QUIC's stateless resets.
@@ -36,6 +39,8 @@ pub enum Wire {
         socket: Arc<dyn AsyncUdpSocket>,
         /// Seed of QUIC's own randomness, in the simulator.
         rng_seed: Option<[u8; 32]>,
+        /// Where all of QUIC runs, if not where it is used.
+        thread: Option<Threads>,
     },
     /// Something else.
     Other(Arc<dyn Carrier>),
@@ -61,9 +66,9 @@ impl EndpointConfig {
     /// If QUIC cannot use the socket.
     pub fn carrier(self) -> Result<Arc<dyn Carrier>, BindError> {
         match self.wire {
-            Wire::Udp { socket, rng_seed } => {
+            Wire::Udp { socket, rng_seed, thread } => {
                 let key = self.reset_key.as_ref();
-                Ok(Arc::new(Quic::bind(socket, rng_seed, key, &self.scope, self.clock)?))
+                Ok(Arc::new(Quic::bind(socket, rng_seed, thread, key, &self.scope, self.clock)?))
             }
             Wire::Other(carrier) => Ok(carrier),
         }
@@ -86,11 +91,11 @@ pub enum BindError {
     Quic(#[from] io::Error),
 }
 
-/// A real UDP socket. An unspecified address takes IPv4 and IPv6 both, where the machine has both.
+/// A real UDP socket, and a thread for it: packets in their thousands hold up no actor. An unspecified address takes IPv4 and IPv6 both, where the machine has both.
 ///
 /// # Errors
 /// If the address cannot be had.
-pub fn bind_udp(addr: SocketAddr) -> Result<Arc<dyn AsyncUdpSocket>, BindError> {
+pub fn bind_udp(addr: SocketAddr) -> Result<Wire, BindError> {
     let refused = |source| BindError::Socket { addr, source };
     let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, addr.port()));
     let socket = if addr.ip().is_unspecified() {
@@ -104,7 +109,10 @@ pub fn bind_udp(addr: SocketAddr) -> Result<Arc<dyn AsyncUdpSocket>, BindError> 
         std::net::UdpSocket::bind(addr)
     };
     let socket = socket.map_err(refused)?;
-    quinn::Runtime::wrap_udp_socket(&quinn::TokioRuntime, socket).map_err(refused)
+    let thread = Threads::start("quic", 1).map_err(refused)?;
+    let _on = thread.next().enter();
+    let socket = Arc::new(Socket::new(socket).map_err(refused)?);
+    Ok(Wire::Udp { socket, rng_seed: None, thread: Some(thread) })
 }
 
 /// A node, as one that is called.
@@ -309,6 +317,11 @@ impl Endpoint {
         });
         inner.scope.spawn(server::accept_all(inner.clone()));
         Ok(Self(inner))
+    }
+
+    /// The thread that moves the bytes of its connections, if they have one of their own.
+    pub(crate) fn thread(&self) -> Option<Handle> {
+        self.0.carrier.thread()
     }
 
     /// Take up a certificate (joined, renewed), or lay it down (left). Renewing leaves open connections as

@@ -18,8 +18,10 @@ pub mod overlay;
 mod pool;
 mod quic;
 mod server;
+mod socket;
 mod stats;
 pub mod task;
+mod threads;
 mod tls;
 mod tools;
 
@@ -29,3 +31,4 @@ pub use identity::Identity;
 pub use server::{Caller, Handler, Refusal};
 pub use shoal_wire::Kind;
 pub use stats::Stats;
+pub use threads::Threads;

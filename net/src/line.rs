@@ -164,6 +164,10 @@ pub trait Carrier: Send + Sync + 'static {
     fn accept(&self) -> BoxFuture<'_, Option<Arriving>>;
     /// Open a line. The caller bounds the time.
     fn dial(&self, dial: Dial) -> BoxFuture<'_, Result<Arc<dyn Line>, CallError>>;
+    /// The thread that moves its bytes, if it has one of its own: who moves many had best be there, too.
+    fn thread(&self) -> Option<tokio::runtime::Handle> {
+        None
+    }
     /// Lines that are open.
     fn open_lines(&self) -> usize;
     /// Close all, tell everybody so, and wait until that has been said.

@@ -1,5 +1,6 @@
 //! Lines over QUIC.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,18 +9,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use quinn::congestion::BbrConfig;
 use quinn::{
-    AsyncUdpSocket, ClientConfig, Connection, ConnectionError, ServerConfig, TransportConfig, VarInt,
+    AckFrequencyConfig, AsyncUdpSocket, ClientConfig, Connection, ConnectionError, ServerConfig,
+    TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use rustls::pki_types::CertificateDer;
 use shoal_core::task::BoxFuture;
 use shoal_wire::Protocol;
+use tokio::runtime::Handle;
 
 use crate::endpoint::{CallError, RESET_KEY_BYTES};
 use crate::identity::{Credentials, Identity};
 use crate::line::{Arriving, Carrier, Closed, Dial, Line, Proof, Rx, STREAMS_MAX, Shown, Stream, Tx};
 use crate::task::{Scope, ScopedRuntime};
+use crate::threads::Threads;
 use crate::tls::{self, Clock};
 
 const INITIAL_RTT: Duration = Duration::from_millis(50);
@@ -31,7 +35,12 @@ const SERVER_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 const GOSSIP_IDLE_TIMEOUT: Duration = Duration::from_secs(6);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 const UNI_STREAMS_MAX: u32 = 64;
-const READ_BYTES: usize = 64 << 10;
+/// Where bulk passes, so many packets are acknowledged together, or what came within this time: each acknowledgement costs
+/// both ends about as much as a packet.
+const BULK_ACK_EVERY: u32 = 24;
+const BULK_ACK_WITHIN: Duration = Duration::from_millis(2);
+/// Taken by one read.
+const CHUNKS_MAX: usize = 64;
 
 /// How fast a connection may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +55,9 @@ fn transport(idle: Duration, keep_alive: Option<Duration>, control: Control) -> 
     let mut config = TransportConfig::default();
     if control == Control::Bulk {
         config.congestion_controller_factory(Arc::new(BbrConfig::default()));
+        let mut acks = AckFrequencyConfig::default();
+        acks.ack_eliciting_threshold(VarInt::from_u32(BULK_ACK_EVERY)).max_ack_delay(Some(BULK_ACK_WITHIN));
+        config.ack_frequency_config(Some(acks));
     }
     config
         .max_idle_timeout(idle.try_into().ok())
@@ -100,23 +112,27 @@ pub(crate) struct Quic {
     endpoint: quinn::Endpoint,
     clock: Clock,
     bulk: Control,
+    /// All of QUIC runs there, if it has one of its own.
+    thread: Option<Handle>,
 }
 
 impl Quic {
     pub(crate) fn bind(
         socket: Arc<dyn AsyncUdpSocket>,
         rng_seed: Option<[u8; 32]>,
+        thread: Option<Threads>,
         reset_key: Option<&[u8; RESET_KEY_BYTES]>,
         scope: &Scope,
         clock: Clock,
     ) -> io::Result<Self> {
         let mut quic = reset_key.map_or_else(quinn::EndpointConfig::default, resetting);
         quic.rng_seed(rng_seed);
-        let runtime = Arc::new(ScopedRuntime(scope.clone()));
+        let on = thread.as_ref().map(|thread| thread.next().clone());
+        let runtime = Arc::new(ScopedRuntime { scope: scope.clone(), thread });
         let endpoint = quinn::Endpoint::new_with_abstract_socket(quic, None, socket, runtime)?;
         // The simulator must be able to repeat what it saw.
         let bulk = if rng_seed.is_some() { Control::Usual } else { Control::Bulk };
-        Ok(Self { endpoint, clock, bulk })
+        Ok(Self { endpoint, clock, bulk, thread: on })
     }
 
     async fn connect(&self, dial: Dial) -> Result<Arc<dyn Line>, CallError> {
@@ -167,6 +183,10 @@ impl Carrier for Quic {
 
     fn dial(&self, dial: Dial) -> BoxFuture<'_, Result<Arc<dyn Line>, CallError>> {
         Box::pin(self.connect(dial))
+    }
+
+    fn thread(&self) -> Option<Handle> {
+        self.thread.clone()
     }
 
     fn open_lines(&self) -> usize {
@@ -260,9 +280,23 @@ struct QuicRx(quinn::RecvStream);
 
 impl Rx for QuicRx {
     fn read(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
-        Box::pin(async move {
-            let chunk = self.0.read_chunk(READ_BYTES, true).await.map_err(|error| error.to_string())?;
-            Ok(chunk.map(|chunk| chunk.bytes))
-        })
+        Box::pin(poll_fn(|cx| {
+            // A chunk is what one packet brought. Who reads them one by one pays for each as for a whole buffer.
+            let mut chunks = [const { Bytes::new() }; CHUNKS_MAX];
+            let read = std::pin::pin!(self.0.read_chunks(&mut chunks)).poll(cx);
+            read.map(|read| match read {
+                Ok(Some(count)) => Ok(Some(joined(&chunks[..count]))),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error.to_string()),
+            })
+        }))
+    }
+}
+
+/// All in one piece; copied only if there are several.
+fn joined(chunks: &[Bytes]) -> Bytes {
+    match chunks {
+        [one] => one.clone(),
+        several => several.concat().into(),
     }
 }

@@ -13,6 +13,8 @@ use std::time::Instant;
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::threads::Threads;
+
 const PRUNE_AT: usize = 64;
 
 #[derive(Debug, Default)]
@@ -165,7 +167,11 @@ impl Scope {
 
 /// quinn's runtime on tokio, with its tasks in a [`Scope`] and tokio's clock, virtual or not.
 #[derive(Debug)]
-pub struct ScopedRuntime(pub Scope);
+pub(crate) struct ScopedRuntime {
+    pub(crate) scope: Scope,
+    /// Where its tasks run, for as long as any is held; if there is none, on the thread that needs one.
+    pub(crate) thread: Option<Threads>,
+}
 
 #[derive(Debug)]
 struct Timer(Pin<Box<tokio::time::Sleep>>);
@@ -186,7 +192,8 @@ impl Runtime for ScopedRuntime {
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.0.spawn(future);
+        let _on = self.thread.as_ref().map(|thread| thread.next().enter());
+        self.scope.spawn(future);
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {

@@ -1,4 +1,4 @@
-//! Threads that carry traffic, each with an event loop of its own: what one has accepted stays with it.
+//! Threads beside the actors', each with an event loop of its own.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
 /// A few threads. Dropped, they end, and all that runs on them.
-pub(crate) struct Threads {
+#[derive(Debug)]
+pub struct Threads {
     handles: Vec<Handle>,
     next: AtomicUsize,
     stop: watch::Sender<bool>,
@@ -15,7 +16,7 @@ pub(crate) struct Threads {
 
 impl Threads {
     /// So many, one at least.
-    pub(crate) fn start(count: usize) -> io::Result<Self> {
+    pub(crate) fn start(name: &str, count: usize) -> io::Result<Self> {
         let stop = watch::channel(false).0;
         let mut threads = Self { handles: Vec::new(), next: AtomicUsize::new(0), stop };
         for number in 0..count.max(1) {
@@ -25,7 +26,7 @@ impl Threads {
             let run = move || {
                 let _ = runtime.block_on(stopped.wait_for(|stop| *stop));
             };
-            std::thread::Builder::new().name(format!("mesh-{number}")).spawn(run)?;
+            std::thread::Builder::new().name(format!("{name}-{number}")).spawn(run)?;
         }
         Ok(threads)
     }

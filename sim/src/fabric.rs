@@ -63,7 +63,9 @@ impl Fabric {
     #[must_use]
     pub fn bind(&self, addr: SocketAddr, clock: Clock, rng_seed: [u8; 32]) -> Wire {
         match self {
-            Self::Full(network, _) => Wire::Udp { socket: network.bind(addr), rng_seed: Some(rng_seed) },
+            Self::Full(network, _) => {
+                Wire::Udp { socket: network.bind(addr), rng_seed: Some(rng_seed), thread: None }
+            }
             Self::Fast(links, _) => Wire::Other(links.bind(addr, clock)),
         }
     }

@@ -16,7 +16,6 @@ mod pump;
 mod splice;
 mod stats;
 mod table;
-pub(crate) mod threads;
 mod udp;
 
 use std::collections::BTreeMap;
@@ -29,11 +28,11 @@ use shoal_core::model::{NodeId, Task, TaskId};
 use shoal_core::task::BoxFuture;
 use tokio::sync::watch;
 
+use crate::threads::Threads;
 use crate::{Endpoint, FrameReceiver, FrameSender};
 use flows::Flows;
 use listen::Listeners;
 use table::Table;
-use threads::Threads;
 
 pub use stats::{MeshStats, PortStats};
 
@@ -112,7 +111,7 @@ impl Proxy {
     /// # Errors
     /// If the system gives no threads.
     pub fn start(config: Config) -> std::io::Result<Self> {
-        let threads = Threads::start(config.threads)?;
+        let threads = Threads::start("mesh", config.threads)?;
         let shared = Arc::new(Shared {
             node: config.node,
             endpoint: config.endpoint,

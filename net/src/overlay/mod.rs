@@ -20,10 +20,13 @@ use shoal_core::mesh::RouteChange;
 use shoal_core::model::{NetworkId, NetworkInfo, NodeId, Task, TaskId, TaskNetwork};
 use shoal_core::overlay::{Dropped, OverlayTable};
 use shoal_core::task::BoxFuture;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tun_rs::DeviceBuilder;
 
-use crate::mesh::threads::Threads;
+use crate::task::Scope;
+use crate::threads::Threads;
 use crate::{Endpoint, FrameReceiver, FrameSender};
 use host::Kernel;
 use rules::{DEVICE, Here};
@@ -108,7 +111,11 @@ struct Inner {
     wish: Mutex<Wish>,
     kick: Condvar,
     done: watch::Sender<Done>,
-    threads: Threads,
+    /// What passes packets; they come and go by QUIC, so this is best where that is.
+    scope: Scope,
+    thread: Handle,
+    /// If QUIC has no thread.
+    _own: Option<Threads>,
 }
 
 /// A node's part of the networks.
@@ -117,6 +124,12 @@ pub struct Overlay(Arc<Inner>);
 impl Inner {
     fn wish(&self) -> MutexGuard<'_, Wish> {
         self.wish.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Run until this ends.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<JoinHandle<()>> {
+        let _inside = self.thread.enter();
+        self.scope.spawn(task)
     }
 
     /// Change the wish. Returns its number.
@@ -135,6 +148,9 @@ impl Overlay {
     /// # Errors
     /// If the system gives no threads.
     pub fn start(config: Config) -> std::io::Result<Self> {
+        let quic = config.endpoint.thread();
+        let own = if quic.is_none() { Some(Threads::start("networks", 1)?) } else { None };
+        let thread = quic.or_else(|| own.as_ref().map(|own| own.next().clone()));
         let inner = Arc::new(Inner {
             shared: Arc::new(Shared::new(config.node, config.endpoint)),
             one_host: config.one_host,
@@ -142,7 +158,9 @@ impl Overlay {
             wish: Mutex::default(),
             kick: Condvar::new(),
             done: watch::channel((0, Ok(()))).0,
-            threads: Threads::start(1)?,
+            scope: Scope::new(),
+            thread: thread.ok_or(std::io::ErrorKind::NotFound)?,
+            _own: own,
         });
         let keeper = Arc::clone(&inner);
         std::thread::Builder::new().name("networks".into()).spawn(move || keep(&keeper))?;
@@ -209,9 +227,11 @@ impl Overlay {
 
     /// Serve a stream of packets from another node.
     pub fn serve(&self, from: NodeId, tx: FrameSender, rx: FrameReceiver) -> BoxFuture<'static, ()> {
-        let served = self.0.threads.next().spawn(tunnel::inward(Arc::clone(&self.0.shared), from, tx, rx));
+        let served = self.0.spawn(tunnel::inward(Arc::clone(&self.0.shared), from, tx, rx));
         Box::pin(async move {
-            let _ = served.await;
+            if let Some(served) = served {
+                let _ = served.await;
+            }
         })
     }
 
@@ -242,7 +262,7 @@ impl Overlay {
     /// Pass no more packets between hosts. Rules and routes stay: what the kernel carries by itself goes on.
     pub fn stop(&self) {
         self.0.change(|wish| wish.stop = true);
-        self.0.threads.stop();
+        self.0.scope.abort();
     }
 }
 
@@ -360,8 +380,7 @@ fn device(inner: &Arc<Inner>) -> Result<bool, String> {
         return Ok(false);
     }
     // It has to be made where its packets are taken.
-    let runtime = inner.threads.next();
-    let _inside = runtime.enter();
+    let _inside = inner.thread.enter();
     let device = DeviceBuilder::new().name(DEVICE).mtu(MTU).offload(true).build_async();
     let device = device.map_err(|error| {
         format!("no device for packets between hosts ({error}): /dev/net/tun and the right to administer networks are needed")
@@ -369,7 +388,7 @@ fn device(inner: &Arc<Inner>) -> Result<bool, String> {
     let device = Arc::new(device);
     *inner.shared.device.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&device));
     let shared = Arc::clone(&inner.shared);
-    runtime.spawn(async move {
+    inner.spawn(async move {
         let error = tunnel::outward(Arc::clone(&shared), device).await;
         tracing::warn!(%error, "the device for packets between hosts is gone");
         shared.device.write().unwrap_or_else(PoisonError::into_inner).take();

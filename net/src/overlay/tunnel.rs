@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use shoal_core::model::NodeId;
 use shoal_core::overlay::{Dropped, OverlayTable};
 use shoal_wire::Kind;
@@ -265,31 +265,74 @@ pub(super) async fn inward(shared: Arc<Shared>, from: NodeId, tx: FrameSender, r
     let mut tx = tx.into_raw();
     let counters = shared.counters.peer(from);
     let (first, mut rx) = rx.into_raw();
-    let mut buffer = BytesMut::from(&first[..]);
-    loop {
-        while let Some(packet) = next(&buffer) {
-            let Ok(length) = packet else {
+    let mut packets = Packets::default();
+    let mut read = Ok(Some(first));
+    while let Ok(Some(bytes)) = read {
+        let mut bytes = &bytes[..];
+        while let Some(packet) = packets.next(&mut bytes) {
+            let Ok(packet) = packet else {
                 tracing::warn!(node = %from, "what a node sent is no packet");
                 count(&shared.counters.malformed);
                 return tx.reset();
             };
-            pass(&shared, &counters, from, &buffer[LENGTH..LENGTH + length]).await;
-            buffer.advance(LENGTH + length);
+            pass(&shared, &counters, from, packet).await;
         }
-        match rx.read().await {
-            Ok(Some(bytes)) => buffer.extend_from_slice(&bytes),
-            Ok(None) | Err(_) => return,
+        read = rx.read().await;
+    }
+}
+
+/// Takes packets out of bytes as they come. One that came whole is not copied.
+#[derive(Debug, Default)]
+struct Packets {
+    /// A packet of which a part has come, with its length.
+    begun: Vec<u8>,
+    /// The packet in `begun` was taken.
+    taken: bool,
+}
+
+impl Packets {
+    /// The next packet, if it is there whole; what is not is kept. Takes from the front of `bytes`.
+    fn next<'p, 'b: 'p>(&'p mut self, bytes: &mut &'b [u8]) -> Option<Result<&'p [u8], ()>> {
+        if std::mem::take(&mut self.taken) {
+            self.begun.clear();
+        }
+        if self.begun.is_empty()
+            && let Some(length) = length(bytes)
+        {
+            let Ok(length) = length else { return Some(Err(())) };
+            if let Some((packet, rest)) = bytes.split_at_checked(LENGTH + length) {
+                *bytes = rest;
+                return Some(Ok(&packet[LENGTH..]));
+            }
+        }
+        while let missing @ 1.. = self.missing().ok()? {
+            let (part, rest) = bytes.split_at_checked(missing.min(bytes.len()))?;
+            if part.is_empty() {
+                return None;
+            }
+            self.begun.extend_from_slice(part);
+            *bytes = rest;
+            if self.missing().is_err() {
+                return Some(Err(()));
+            }
+        }
+        self.taken = true;
+        Some(Ok(&self.begun[LENGTH..]))
+    }
+
+    /// How much of the packet, or of its length, is to come.
+    fn missing(&self) -> Result<usize, ()> {
+        match length(&self.begun) {
+            None => Ok(LENGTH - self.begun.len()),
+            Some(length) => Ok(LENGTH + length? - self.begun.len()),
         }
     }
 }
 
-/// The length of the packet that the buffer begins with, once it is whole.
-fn next(buffer: &[u8]) -> Option<Result<usize, ()>> {
-    let length = u32::from_be_bytes(*buffer.first_chunk::<LENGTH>()?) as usize;
-    if !(VIRTIO_HEADER..=PACKET_MAX).contains(&length) {
-        return Some(Err(()));
-    }
-    (buffer.len() >= LENGTH + length).then_some(Ok(length))
+/// The length of the packet that these bytes begin with, once it is there.
+fn length(bytes: &[u8]) -> Option<Result<usize, ()>> {
+    let length = u32::from_be_bytes(*bytes.first_chunk::<LENGTH>()?) as usize;
+    Some(if (VIRTIO_HEADER..=PACKET_MAX).contains(&length) { Ok(length) } else { Err(()) })
 }
 
 async fn pass(shared: &Shared, counters: &PeerCounters, from: NodeId, packet: &[u8]) {
@@ -314,14 +357,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_packet_is_taken_once_it_is_whole_and_never_beyond_its_bound() {
-        let mut bytes = 12u32.to_be_bytes().to_vec();
-        bytes.extend([0; 11]);
-        assert_eq!(next(&bytes[..3]), None);
-        assert_eq!(next(&bytes), None);
-        bytes.push(0);
-        assert_eq!(next(&bytes), Some(Ok(12)));
-        assert_eq!(next(&9u32.to_be_bytes()), Some(Err(())));
-        assert_eq!(next(&u32::MAX.to_be_bytes()), Some(Err(())));
+    fn packets_come_whole_and_in_order_however_they_were_cut() {
+        let packets: Vec<Vec<u8>> =
+            [10, 60, 11, 5000, 1500].iter().map(|length| (0..*length).map(|at| at as u8).collect()).collect();
+        let sent: Vec<u8> = packets
+            .iter()
+            .flat_map(|packet| [&(packet.len() as u32).to_be_bytes()[..], packet].concat())
+            .collect();
+        for cut in [1, 2, 3, 5, 14, 64, 65, 1000, 5100, sent.len()] {
+            let (mut taker, mut taken) = (Packets::default(), Vec::new());
+            for mut bytes in sent.chunks(cut) {
+                while let Some(packet) = taker.next(&mut bytes) {
+                    taken.push(packet.unwrap().to_vec());
+                }
+                assert!(bytes.is_empty(), "what is no whole packet is kept");
+            }
+            assert!(taken == packets, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_longer_or_shorter_than_any_packet_is_refused() {
+        for length in [0, 9, PACKET_MAX as u32 + 1, u32::MAX] {
+            for cut in [1, 4, 100] {
+                let sent = [&length.to_be_bytes()[..], &[0; 96]].concat();
+                let mut taker = Packets::default();
+                let mut refused = false;
+                for mut bytes in sent.chunks(cut) {
+                    refused |= taker.next(&mut bytes) == Some(Err(()));
+                }
+                assert!(refused, "{length}, cut at {cut}");
+            }
+        }
     }
 }

@@ -37,7 +37,7 @@ pub struct Udp(Mutex<Vec<UdpSocket>>);
 impl Ground for Udp {
     fn wire(&self, at: Option<SocketAddr>) -> Wire {
         let at = at.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
-        Wire::Udp { socket: bind_udp(at).unwrap(), rng_seed: None }
+        bind_udp(at).unwrap()
     }
 
     fn killed(&self, at: SocketAddr, held: Box<dyn Any>) -> BoxFuture<'_, ()> {
