@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 const PROXY_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// What large bodies are of.
+static FILLER: [u8; 256 << 10] = [b'x'; 256 << 10];
+/// More of a body is read and forgotten.
+const BODY_KEPT_MAX: usize = 64 << 10;
 /// A request that takes longer is lost.
 const REQUEST_MAX: Duration = Duration::from_secs(90);
 
@@ -117,11 +121,14 @@ fn answer(stream: &TcpStream) -> Result<()> {
             std::thread::sleep(Duration::from_millis(ms.parse()?));
         }
         if let Some(count) = path.strip_prefix("/big/") {
-            let body = vec![b'x'; count.parse::<usize>()?.min(1 << 30)];
+            let mut left = count.parse::<usize>()?.min(1 << 30);
             let mut stream = stream;
-            stream
-                .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes())?;
-            stream.write_all(&body)?;
+            stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {left}\r\n\r\n").as_bytes())?;
+            while left > 0 {
+                let part = left.min(FILLER.len());
+                stream.write_all(&FILLER[..part])?;
+                left -= part;
+            }
             if close {
                 return Ok(());
             }
@@ -299,7 +306,8 @@ impl Load {
                 let stream = TcpStream::connect_timeout(&addr, REQUEST_MAX)?;
                 stream.set_nodelay(true)?;
                 stream.set_read_timeout(Some(REQUEST_MAX))?;
-                BufReader::new(stream)
+                let capacity = if self.path.starts_with("/big/") { FILLER.len() } else { 8 << 10 };
+                BufReader::with_capacity(capacity, stream)
             }
         };
         let connection = if self.keep { "keep-alive" } else { "close" };
@@ -329,8 +337,18 @@ impl Load {
                 break;
             }
         }
-        let mut body = vec![0; length.ok_or_else(|| io::Error::other("no length"))?];
+        let length = length.ok_or_else(|| io::Error::other("no length"))?;
+        let mut body = vec![0; length.min(BODY_KEPT_MAX)];
         reader.read_exact(&mut body)?;
+        let mut left = length - body.len();
+        while left > 0 {
+            let there = reader.fill_buf()?.len().min(left);
+            if there == 0 {
+                return Err(io::Error::other("half a body"));
+            }
+            reader.consume(there);
+            left -= there;
+        }
         if self.keep {
             *open = Some(reader);
         } else if reader.read(&mut [0])? != 0 {
