@@ -24,6 +24,7 @@ impl Threads {
             threads.handles.push(runtime.handle().clone());
             let mut stopped = threads.stop.subscribe();
             let run = move || {
+                work_in_batches();
                 let _ = runtime.block_on(stopped.wait_for(|stop| *stop));
             };
             std::thread::Builder::new().name(format!("{name}-{number}")).spawn(run)?;
@@ -44,6 +45,17 @@ impl Threads {
     /// End them. Does not wait: they end as soon as they look.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
+    }
+}
+
+/// Ask the kernel to let whoever runs go on when something comes for this thread, which then finds more to do at once: its share of
+/// the processor stays as it is. Answering each packet at once costs a third of what a busy host can carry.
+fn work_in_batches() {
+    let none = libc::sched_param { sched_priority: 0 };
+    // SAFETY: takes numbers alone, and reads its third argument; 0 is the calling thread.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const none) } != 0 {
+        let error = io::Error::last_os_error();
+        tracing::debug!(%error, "the kernel lets this thread interrupt whatever runs");
     }
 }
 
