@@ -188,6 +188,11 @@ impl<'a> Scan<'a> {
         Arc::clone(&self.key)
     }
 
+    /// Behind the last frame that was read.
+    pub(super) fn end(&self) -> u64 {
+        self.offset as u64
+    }
+
     fn valid_at(&self, offset: usize) -> Option<Frame> {
         let frame = open(&self.key, self.bytes.get(offset..)?, offset as u64)?;
         (frame.counter > self.counter).then_some(frame)

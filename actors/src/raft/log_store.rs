@@ -20,7 +20,7 @@ use super::frame::{self, Kind, Sealer};
 use super::health::Health;
 use super::index::{Index, Place, Segment};
 use super::key::DataKey;
-use super::replay::{COMMITTED, Entries, Head, Marks, replay, segment_name};
+use super::replay::{COMMITTED, Entries, Head, Marks, Noted, replay, segment_name};
 use super::snapshot::SnapshotStore;
 use super::stats::Counters;
 use super::types::{Entry, LogId, StorageError, StorageIoError, TypeConfig, Vote};
@@ -107,6 +107,7 @@ pub(super) struct LogStore {
     counters: Arc<Counters>,
     vote: Option<Vote>,
     committed: Option<LogId>,
+    /// What was committed when it was in the log.
     noted: Option<LogId>,
     segment: u64,
     sealer: Sealer,
@@ -162,7 +163,7 @@ impl LogStore {
             counters,
             vote: replayed.vote,
             committed: replayed.committed,
-            noted: replayed.noted,
+            noted: replayed.noted.committed,
             segment: replayed.newest,
             sealer,
             offset: 0,
@@ -278,12 +279,24 @@ impl LogStore {
         match &written {
             Ok(place) => {
                 self.health.set_full(None);
+                self.note();
                 self.counters.fsync.record(began.elapsed());
                 Counters::add(&self.counters.bytes_written, place.len as u64);
             }
             Err(error) => self.health.fail(error.to_string()),
         }
         written
+    }
+
+    /// Note what is durable.
+    fn note(&mut self) {
+        let noted = Noted { committed: self.noted, segment: self.segment, end: self.offset };
+        let (header, sealer) = &mut self.note;
+        let noted = codec::encode(&Marks::Noted(noted)).ok();
+        if let Some(frame) = noted.and_then(|content| sealer.seal(Kind::Committed, 0, &content).ok()) {
+            // Not durable: after a power cut the state is older until a leader says what is committed.
+            self.shared.disk.note(COMMITTED, [header.as_slice(), &frame].concat());
+        }
     }
 
     async fn mark<T: Serialize>(&mut self, kind: Kind, mark: &T) -> Result<(), WriteError> {
@@ -395,15 +408,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
         self.committed = committed;
-        // Only what is durable is noted: a log that ends before its note has lost something.
-        if committed.is_none_or(|committed| !self.shared.index().is_at(committed)) {
-            return Ok(());
-        }
-        let (header, sealer) = &mut self.note;
-        let noted = codec::encode(&Marks::Committed(committed)).ok();
-        if let Some(frame) = noted.and_then(|content| sealer.seal(Kind::Committed, 0, &content).ok()) {
-            // Not durable: after a power cut the state is older until a leader says what is committed.
-            self.shared.disk.note(COMMITTED, [header.as_slice(), &frame].concat());
+        if committed.is_some_and(|committed| self.shared.index().is_at(committed)) {
+            self.noted = committed;
+            self.note();
         }
         Ok(())
     }

@@ -145,7 +145,7 @@ impl Segment {
             Kind::Truncate => Record::Truncated(frame.index),
             Kind::Purge => match codec::decode_record(&frame.content).ok()? {
                 Marks::Purge(upto) => Record::Purged(upto.into()),
-                Marks::Vote(_) | Marks::Committed(_) => return None,
+                Marks::Vote(_) | Marks::Noted(_) => return None,
             },
             Kind::Vote | Kind::Committed | Kind::Snapshot => Record::Other,
         };
@@ -158,7 +158,7 @@ impl Segment {
 /// The entry that the note calls committed.
 #[must_use]
 pub fn committed(bytes: &[u8], key: &DataKey) -> Option<At> {
-    replay::read_note(bytes, key).map(At::from)
+    replay::read_note(bytes, key)?.committed.map(At::from)
 }
 
 /// Index of the newest entry in a snapshot.

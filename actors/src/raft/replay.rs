@@ -1,9 +1,11 @@
 //! Reads the log back from its segments.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shoal_core::model::NodeId;
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::codec::{self, CodecError};
 
 use super::disk::Disk;
@@ -14,7 +16,7 @@ use super::key::DataKey;
 use super::types::{Entry, LogId, Vote};
 
 const PREFIX: &str = "log-";
-/// Name of the note with the newest committed log id.
+/// Name of the note of what is committed and where the log ends.
 pub(super) const COMMITTED: &str = "committed";
 
 pub(super) fn segment_name(number: u64) -> String {
@@ -41,7 +43,19 @@ pub(super) enum Entries {
 pub(super) enum Marks {
     Vote(Vote),
     Purge(LogId),
-    Committed(Option<LogId>),
+    Noted(Noted),
+}
+
+/// What is noted, though not durably, each time that something is durable: a log that ends before it has lost something. A
+/// damaged record at the end of a log looks like a torn one, but for this.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Noted {
+    /// The newest entry that was in the log and committed.
+    pub(super) committed: Option<LogId>,
+    /// The newest segment.
+    pub(super) segment: u64,
+    /// Where it ended.
+    pub(super) end: u64,
 }
 
 /// What the disk held.
@@ -50,8 +64,8 @@ pub(super) struct Replayed {
     pub(super) index: Index,
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogId>,
-    /// What was noted as committed, whether the log holds it or not.
-    pub(super) noted: Option<LogId>,
+    /// What was noted, whether the log holds it or not.
+    pub(super) noted: Noted,
     /// Number of the newest segment.
     pub(super) newest: u64,
     /// Entries below this were in segments older than the oldest that is left. In the end all of them must have
@@ -69,27 +83,50 @@ pub(super) async fn replay(disk: &Arc<dyn Disk>, key: &DataKey, node: NodeId) ->
     let mut names = disk.list().await.map_err(|source| OpenError::io("", source))?;
     names.sort();
     let mut replayed = Replayed::default();
+    let mut ends = BTreeMap::new();
     for name in &names {
         let Some(number) = segment_number(name) else { continue };
         let bytes = disk.read(name).await.map_err(|source| OpenError::io(name, source))?;
-        replayed.segment(name, number, &bytes, key, node)?;
+        let end = replayed.segment(name, number, &bytes, key, node)?;
+        ends.insert(number, end);
     }
     replayed.check_floor()?;
-    if let Ok(bytes) = disk.read(COMMITTED).await {
-        replayed.noted = read_note(&bytes, key);
-        replayed.committed = replayed.noted.filter(|noted| replayed.index.is_at(*noted));
+    if let Ok(bytes) = disk.read(COMMITTED).await
+        && let Some(noted) = read_note(&bytes, key)
+    {
+        check_end(&noted, &ends)?;
+        replayed.noted = noted;
+        replayed.committed = noted.committed.filter(|committed| replayed.index.is_at(*committed));
     }
     Ok(replayed)
 }
 
+/// The noted segment goes at least as far as it did then, if nothing newer has made it superfluous.
+fn check_end(noted: &Noted, ends: &BTreeMap<u64, u64>) -> Result<(), OpenError> {
+    let newer = ends.range(noted.segment + 1..).next().is_some();
+    let found = ends.get(&noted.segment).copied().or_else(|| newer.then_some(noted.end)).unwrap_or_default();
+    if found >= noted.end || is_put_back(Bug::DamageTakenForTornTail) {
+        return Ok(());
+    }
+    Err(OpenError::Corrupt {
+        file: segment_name(noted.segment),
+        offset: found,
+        reason: format!(
+            "nothing can be read from here on, though it went on to byte {}: its end is damaged",
+            noted.end
+        ),
+    })
+}
+
 /// The note is not durable and may be anything; what it says was durable when it was written.
-pub(super) fn read_note(bytes: &[u8], key: &DataKey) -> Option<LogId> {
+pub(super) fn read_note(bytes: &[u8], key: &DataKey) -> Option<Noted> {
     let frame = Scan::new(COMMITTED, bytes, key).ok()?.next_frame().ok()??;
-    let Ok(Marks::Committed(committed)) = codec::decode_record(&frame.content) else { return None };
-    committed
+    let Ok(Marks::Noted(noted)) = codec::decode_record(&frame.content) else { return None };
+    Some(noted)
 }
 
 impl Replayed {
+    /// Take in a segment. Returns where it ends.
     fn segment(
         &mut self,
         name: &str,
@@ -97,7 +134,7 @@ impl Replayed {
         bytes: &[u8],
         key: &DataKey,
         node: NodeId,
-    ) -> Result<(), OpenError> {
+    ) -> Result<u64, OpenError> {
         let corrupt =
             |offset: u64, reason: String| OpenError::Corrupt { file: name.to_owned(), offset, reason };
         let mut scan = Scan::new(name, bytes, key)?;
@@ -128,7 +165,7 @@ impl Replayed {
             let offset = frame.offset;
             self.frame(number, frame).map_err(|reason| corrupt(offset, reason))?;
         }
-        Ok(())
+        Ok(scan.end())
     }
 
     /// What older segments held must have been purged, or a segment is missing.
@@ -199,7 +236,7 @@ impl Replayed {
             Kind::Vote | Kind::Purge => match codec::decode_record(&frame.content).map_err(text)? {
                 Marks::Vote(vote) => self.vote = Some(vote),
                 Marks::Purge(upto) => self.index.purge(upto),
-                Marks::Committed(_) => return Err("a record of another kind than it says".into()),
+                Marks::Noted(_) => return Err("a record of another kind than it says".into()),
             },
             Kind::Head | Kind::Committed | Kind::Snapshot => {
                 return Err(format!("a record of kind {:?} does not belong here", frame.kind));
