@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use shoal_core::model::{Availability, NodeState, Service, ServiceId, Task, TaskState};
+use shoal_core::model::{Availability, NodeId, NodeState, Service, ServiceId, Task, TaskState};
 use shoal_core::store::State;
 
 /// States come one by one, or nothing is said of what was in between.
 #[derive(Default)]
 pub(super) struct Policies {
     last: Option<State>,
+    /// At which index a node was last seen to take no tasks.
+    away: BTreeMap<NodeId, u64>,
 }
+
+/// What is decided while a node is away is committed within so many entries, and it may be back by then.
+const DECIDED_WITHIN: u64 = 8;
 
 fn ended_by_itself(task: &Task) -> bool {
     matches!(task.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected)
@@ -34,6 +39,8 @@ impl Policies {
         if self.last.as_ref().is_some_and(|last| last.applied() == state.applied()) {
             return Vec::new();
         }
+        let away = state.nodes().filter(|node| !node.is_schedulable());
+        self.away.extend(away.map(|node| (node.id, state.applied())));
         let before = self.last.replace(state.clone()).unwrap_or_default();
         if before.applied() > state.applied() {
             self.last = Some(before);
@@ -48,7 +55,7 @@ impl Policies {
             let Some(service) = state.service(new.service_id) else { continue };
             if let Some(old) = followed(&before, state, new) {
                 found.extend(restarted(&before, service, old, new));
-            } else if replaces_good_one(&before, state, new) {
+            } else if self.replaces_good_one(&before, state, new) {
                 *updated.entry(service.id).or_default() += 1;
             }
         }
@@ -63,6 +70,24 @@ impl Policies {
             }
         }
         found
+    }
+
+    /// Whether a task takes the place of one that ran well and was only outdated.
+    fn replaces_good_one(&self, before: &State, after: &State, new: &Task) -> bool {
+        before.tasks_of_service(new.service_id).filter(|old| old.slot == new.slot).any(|old| {
+            let well = old.node_id.and_then(|id| before.node(id)).is_some_and(|node| {
+                let back = self.away.get(&node.id).is_none_or(|at| at + DECIDED_WITHIN < after.applied());
+                let fits = old.spec.placement.constraints.iter().all(|wanted| wanted.matches(node));
+                node.is_schedulable() && back && fits
+            });
+
+            let stops = after.task(old.id).is_some_and(|now| now.desired > TaskState::Running);
+            well && stops
+                && old.spec_version < new.spec_version
+                && old.spec.container != new.spec.container
+                && old.status.state == TaskState::Running
+                && old.desired == TaskState::Running
+        })
     }
 }
 
@@ -82,22 +107,6 @@ fn restarted(before: &State, service: &Service, old: &Task, new: &Task) -> Vec<S
         found.push(format!("task {} is attempt {attempt}, {} are allowed", new.id, policy.max_attempts));
     }
     found
-}
-
-/// Whether a task takes the place of one that ran well and was only outdated.
-fn replaces_good_one(before: &State, after: &State, new: &Task) -> bool {
-    before.tasks_of_service(new.service_id).filter(|old| old.slot == new.slot).any(|old| {
-        let well = old.node_id.and_then(|id| before.node(id)).is_some_and(|node| {
-            node.is_schedulable() && old.spec.placement.constraints.iter().all(|wanted| wanted.matches(node))
-        });
-
-        let stops = after.task(old.id).is_some_and(|now| now.desired > TaskState::Running);
-        well && stops
-            && old.spec_version < new.spec_version
-            && old.spec.container != new.spec.container
-            && old.status.state == TaskState::Running
-            && old.desired == TaskState::Running
-    })
 }
 
 #[cfg(test)]
