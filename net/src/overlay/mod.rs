@@ -424,6 +424,7 @@ mod tests {
                 addresses: vec![ip(address)],
             }],
             others: Vec::new(),
+            attached: false,
         };
         RouteChange { before: None, after: Some(Arc::new(after)) }
     }
