@@ -9,7 +9,9 @@ mod controller;
 mod describe;
 mod labels;
 mod networks;
+mod plain;
 mod pull;
 mod state;
 
 pub use controller::DockerController;
+pub use plain::{BRIDGE_LABEL, enter, enter_new, wanted};
