@@ -52,8 +52,7 @@ pub fn wanted(request: &Value) -> Vec<Wanted> {
     let host = field(request, "HostConfig").and_then(|host| field(host, "NetworkMode"));
     let endpoints = field(request, "NetworkingConfig").and_then(|config| field(config, "EndpointsConfig"));
     let endpoints = endpoints.and_then(Value::as_object);
-    let aliases =
-        |name: &str| texts(endpoints.and_then(|all| all.get(name)).and_then(|one| field(one, "Aliases")));
+    let of = |name: &str| endpoints.and_then(|all| all.get(name)).map(aliases).unwrap_or_default();
     let others = endpoints.into_iter().flat_map(Map::keys).map(String::as_str);
     let mut names: Vec<&str> = Vec::new();
     for name in host.and_then(Value::as_str).into_iter().chain(others) {
@@ -62,10 +61,18 @@ pub fn wanted(request: &Value) -> Vec<Wanted> {
             names.push(name);
         }
     }
-    names.into_iter().map(|name| Wanted { network: name.to_owned(), aliases: aliases(name) }).collect()
+    names.into_iter().map(|name| Wanted { network: name.to_owned(), aliases: of(name) }).collect()
 }
 
-fn is_named(place: &TaskNetwork, word: &str) -> bool {
+/// Further names that the settings of a container's place in a network give it.
+#[must_use]
+pub fn aliases(settings: &Value) -> Vec<String> {
+    texts(field(settings, "Aliases"))
+}
+
+/// Whether a word means the network of a place: its name or its whole id does.
+#[must_use]
+pub fn is_named(place: &TaskNetwork, word: &str) -> bool {
     *place.network.name == *word || place.network.id.to_string() == word
 }
 
@@ -131,6 +138,13 @@ pub fn enter_new(request: &mut Map<String, Value>, attachment: &Attachment) -> R
     labels.insert(labels::ATTACHMENT.to_owned(), json!(attachment.id.to_string()));
     request.insert(labels_key, Value::Object(labels));
     Ok(())
+}
+
+/// Whether a container, as the engine describes it, is a task's.
+#[must_use]
+pub fn is_task(container: &Value) -> bool {
+    let labels = field(container, "Config").and_then(|config| field(config, "Labels"));
+    labels.is_some_and(|labels| labels.get(labels::TASK_ID).is_some())
 }
 
 fn of_summary(found: ContainerSummary) -> Option<PlainContainer> {

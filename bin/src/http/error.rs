@@ -129,7 +129,8 @@ impl From<ApiError> for HttpError {
             ApiError::NotInCluster
             | ApiError::NotManager
             | ApiError::AlreadyMember
-            | ApiError::NoLeader(_) => Self::unavailable(error.to_string()),
+            | ApiError::NoLeader(_)
+            | ApiError::NotReady(_) => Self::unavailable(error.to_string()),
             ApiError::Refused(refused) => refused.into(),
             ApiError::Invalid(message) => Self::invalid(message),
             ApiError::Conflict(message) => Self::conflict(message),

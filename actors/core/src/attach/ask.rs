@@ -98,7 +98,7 @@ pub fn plan(state: &State, node: NodeId, ask: &Ask) -> Result<Plan, AskError> {
             let leave = Write::Detach { id: *id, network: *network };
             Ok(Plan {
                 writes: known.filter(|known| is_in(known)).map(|_| leave).into_iter().collect(),
-                told: vec![],
+                told: vec![*id],
             })
         }
     }
