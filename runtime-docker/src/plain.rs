@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{ContainerSummary, EventMessage};
+use bollard::models::{ContainerSummary, EventMessage, EventMessageTypeEnum};
 use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
@@ -167,8 +167,11 @@ fn of_summary(found: ContainerSummary) -> Option<PlainContainer> {
 /// The container that an event is about.
 fn subject(event: EventMessage) -> Option<String> {
     let actor = event.actor?;
-    // What happens to a network names the container beside it.
-    actor.attributes.and_then(|mut attributes| attributes.remove("container")).or(actor.id)
+    match event.typ {
+        // What happens to a network names the container beside it.
+        Some(EventMessageTypeEnum::NETWORK) => actor.attributes?.remove("container"),
+        _ => actor.id,
+    }
 }
 
 impl PlainContainers for DockerController {

@@ -105,5 +105,8 @@ fn an_event_names_its_container() {
     let left =
         json!({"Type": "network", "Actor": {"ID": "n", "Attributes": {"container": "c", "name": "back"}}});
     assert_eq!(of(left), Some("c".into()));
+    // A label of the container may have any name.
+    let labelled = json!({"Type": "container", "Actor": {"ID": "c", "Attributes": {"container": "x"}}});
+    assert_eq!(of(labelled), Some("c".into()));
     assert_eq!(of(json!({"Type": "container"})), None);
 }

@@ -2,7 +2,7 @@
 //! them, and gives back the places of those that are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use shoal_core::attach::{Ask, Keeper, Step};
@@ -28,11 +28,20 @@ const GATHER: Duration = Duration::from_millis(100);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// A container that the host knows of.
+#[derive(Default)]
+struct Held {
+    /// The engine's id; empty until it is made.
+    container: String,
+    /// Whether the host is ready for it.
+    ready: bool,
+}
+
 /// What this node remembers of its containers that are no tasks.
 pub(super) struct Attached {
     controller: Arc<dyn Controller>,
-    /// For which the host is ready, and the engine's id of each.
-    held: Mutex<BTreeMap<AttachmentId, String>>,
+    /// Those that the host knows of.
+    held: Mutex<BTreeMap<AttachmentId, Held>>,
     /// Something happened to one of them.
     kick: Arc<Notify>,
 }
@@ -42,13 +51,13 @@ impl Attached {
         Self { controller, held: Mutex::default(), kick: Arc::default() }
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, BTreeMap<AttachmentId, String>> {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<AttachmentId, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something happened to a container of the engine.
     fn changed(&self, container: &str) {
-        if self.held().values().any(|held| held == container) {
+        if self.held().values().any(|held| held.container == container) {
             self.kick.notify_one();
         }
     }
@@ -81,7 +90,7 @@ impl Member {
                 }
             }
             Ask::Made { id, container } => {
-                self.attached.held().insert(*id, container.0.clone());
+                self.attached.held().entry(*id).or_default().container.clone_from(&container.0);
             }
             Ask::Leave { id, .. } => match told.first() {
                 Some(attachment) => self.hold(attachment).await.map_err(ApiError::NotReady)?,
@@ -131,12 +140,16 @@ impl Member {
     /// Make the host ready for a container.
     async fn hold(&self, attachment: &Attachment) -> Result<(), String> {
         let plain = self.attached.controller.plain().ok_or("this node has no container engine")?;
-        self.attached.held().insert(attachment.id, attachment.container.clone());
-        plain.hold(attachment.id, &attachment.networks).await.map_err(|error| error.to_string())?;
-        match &self.mesh {
-            Some(mesh) => mesh.attach(attachment.id.as_task(), &attachment.networks).await,
-            None => Ok(()),
+        let (id, container) = (attachment.id, attachment.container.clone());
+        self.attached.held().insert(id, Held { container, ready: false });
+        plain.hold(id, &attachment.networks).await.map_err(|error| error.to_string())?;
+        if let Some(mesh) = &self.mesh {
+            mesh.attach(id.as_task(), &attachment.networks).await?;
         }
+        if let Some(held) = self.attached.held().get_mut(&id) {
+            held.ready = true;
+        }
+        Ok(())
     }
 
     /// A container is gone.
@@ -185,7 +198,7 @@ impl Member {
                 Ok(any) => {
                     delay = RETRY_MIN;
                     let usual = if any { LOOK_EVERY } else { LOOK_EVERY_IDLE };
-                    keeper.next(begun.elapsed()).map_or(usual, |due| due.min(usual))
+                    keeper.next(begun.elapsed()).map_or(usual, |due| due.min(usual).max(RETRY_MIN))
                 }
                 Err(error) => {
                     tracing::debug!(%error, "containers in networks cannot be looked at");
@@ -214,8 +227,9 @@ impl Member {
         let containers = plain.containers().await.map_err(super::internal)?;
         let steps = keeper.look(&places, &containers, begun.elapsed());
         let is_gone = |id: AttachmentId| steps.contains(&Step::Gone(id));
-        for place in places.iter().filter(|place| !held.contains(&place.id) && !is_gone(place.id)) {
-            // Held by an earlier life of this node.
+        let is_ready = |id: AttachmentId| self.attached.held().get(&id).is_some_and(|held| held.ready);
+        for place in places.iter().filter(|place| !is_ready(place.id) && !is_gone(place.id)) {
+            // An earlier life of this node held it, or the host could not be made ready.
             if let Err(why) = self.hold(place).await {
                 tracing::warn!(container = place.title(), why, "the networks of a container are not ready");
             }
