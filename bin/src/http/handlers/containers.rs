@@ -107,17 +107,15 @@ pub(in crate::http) async fn create(
     else {
         return proxy::forward_read(context, parts, bytes).await;
     };
-    let made = match runtime::enter_new(&mut wanted, &attachment) {
-        Ok(()) => make(context, parts, Value::Object(wanted), &attachment).await,
-        Err(problem) => Err(HttpError::field("NetworkingConfig.EndpointsConfig", problem)),
-    };
-    if !made.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+    if let Err(problem) = runtime::enter_new(&mut wanted, &attachment) {
         leave(context, &attachment, None).await;
+        return Err(HttpError::field("NetworkingConfig.EndpointsConfig", problem));
     }
-    made
+    make(context, parts, Value::Object(wanted), &attachment).await
 }
 
-/// Let the engine make a container, and tell the managers which it is.
+/// Let the engine make a container, and tell the managers which it is. If it is not known whether it was made, the node
+/// finds out when it looks at its containers.
 async fn make(
     context: &Arc<Context>,
     parts: Parts,
@@ -126,6 +124,7 @@ async fn make(
 ) -> Result<Answer, HttpError> {
     let answer = proxy::forward_read(context, parts, wanted.to_string().into()).await?;
     if !answer.status().is_success() {
+        leave(context, attachment, None).await;
         return Ok(answer);
     }
     let (head, content) = answer.into_parts();
@@ -133,8 +132,10 @@ async fn make(
     let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let id = answer["Id"].as_str().unwrap_or_default();
     if let Err(error) = tell(context, attachment, id).await {
-        // Nobody would find it, and its addresses might be another's soon.
-        remove(context, id).await;
+        // Its addresses might be another's soon, and the client takes it for not made.
+        if remove(context, id).await {
+            leave(context, attachment, None).await;
+        }
         return Err(error);
     }
     Ok(Response::from_parts(head, body::full(bytes)))
@@ -148,15 +149,20 @@ async fn tell(context: &Context, attachment: &Attachment, id: &str) -> Result<()
     Ok(())
 }
 
-async fn remove(context: &Context, id: &str) {
+/// Remove a container. Returns whether the engine has it no more.
+async fn remove(context: &Context, id: &str) -> bool {
     let request = Request::builder()
         .method(Method::DELETE)
         .uri(format!("/containers/{}?force=1&v=1", escape(id)))
         .header(hyper::header::HOST, "docker")
         .body(body::full(Bytes::new()));
-    let Ok(request) = request else { return };
-    if let Err(error) = context.engine.send(request).await {
-        tracing::warn!(id, %error, "a container that is in no network after all could not be removed");
+    let Ok(request) = request else { return false };
+    match context.engine.send(request).await {
+        Ok(answer) => answer.status().is_success() || answer.status() == StatusCode::NOT_FOUND,
+        Err(error) => {
+            tracing::warn!(id, %error, "a container that is in no network after all could not be removed");
+            false
+        }
     }
 }
 
@@ -252,7 +258,8 @@ pub(in crate::http) async fn connect(
             Err(why) => Err(HttpError::field("EndpointConfig", why)),
         }
     };
-    if !answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+    // An engine that broke off may have connected it: the node finds out.
+    if answer.as_ref().map_or_else(|refused| refused.status.is_client_error(), |a| !a.status().is_success()) {
         leave(context, &attachment, Some(place)).await;
     }
     answer

@@ -108,6 +108,15 @@ async fn what_the_engine_does_not_make_has_no_place() {
 }
 
 #[tokio::test]
+async fn what_the_engine_may_have_made_keeps_its_place_until_the_node_has_looked() {
+    let mut ground = Ground::new().await;
+    let body = json!({"Image": "x", "HostConfig": {"NetworkMode": "back"}}).to_string();
+    let (reply, _) =
+        tokio::join!(ground.server.ask("POST", "/containers/create", &body), ground.engine.answer_body(""));
+    assert_eq!((reply.status, ground.attachments().len()), (503, 1), "{reply:?}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_in_a_network_is_refused_by_name() {
     let ground = Ground::new().await;
     let refused = ground.ask("/containers/create", &json!({"HostConfig": {"NetworkMode": "shut"}})).await;
