@@ -1,9 +1,11 @@
 //! What the front doors may ask of a node. The HTTP API is written against this trait alone.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use shoal_core::model::{Availability, ClusterId, ClusterSpec, NodeDescription, NodeId};
+use shoal_core::attach::Ask;
+use shoal_core::model::{Attachment, Availability, ClusterId, ClusterSpec, NodeDescription, NodeId};
 use shoal_core::store::{ApplyError, Command, Event, State};
 use shoal_net::mesh::MeshStats;
 use tokio::sync::broadcast;
@@ -108,13 +110,16 @@ pub enum ApiError {
     /// The request conflicts with how things are (quorum would be lost, last manager).
     #[error("{0}")]
     Conflict(String),
+    /// This host cannot do it now.
+    #[error("{0}")]
+    NotReady(String),
     /// Our own fault.
     #[error("{0}")]
     Internal(String),
 }
 
 /// Changes as they are committed.
-pub type EventStream = broadcast::Receiver<std::sync::Arc<[Event]>>;
+pub type EventStream = broadcast::Receiver<Arc<[Event]>>;
 
 /// A node, as the front doors see it.
 #[async_trait]
@@ -133,6 +138,9 @@ pub trait NodeApi: Send + Sync + 'static {
     async fn read(&self) -> Result<(State, Freshness), ApiError>;
     /// Commit a command, through the leader; applied here, too, when it returns its index. Fails within 5 s.
     async fn propose(&self, command: Command) -> Result<u64, ApiError>;
+    /// Ask the managers about the containers of this node's engine that are no tasks, from workers, too. What the host
+    /// needs for the places that come of it is made before this returns, or goes with those that end.
+    async fn attach(&self, ask: Ask) -> Result<Vec<Arc<Attachment>>, ApiError>;
     /// Changes from now on. A reader that lags is told so by the channel and reads the state anew.
     fn events(&self) -> Result<EventStream, ApiError>;
     /// Who leads.

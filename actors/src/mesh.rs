@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shoal_core::mesh::{Route, Routes};
-use shoal_core::model::{ContainerStatus, NodeDescription, NodeId, ServiceId, Task, TaskId};
+use shoal_core::model::{ContainerStatus, NodeDescription, NodeId, ServiceId, Task, TaskId, TaskNetwork};
 use shoal_core::names::NameTable;
 use shoal_core::task::{
-    BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, Progress, RunState,
+    BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, PlainContainers, Progress, RunState,
 };
 use shoal_net::mesh::{Addresses, MeshStats, Proxy};
 use shoal_net::names::{self, NameServer, NameStats};
@@ -27,8 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub trait Mesh: Send + Sync + 'static {
     /// Take in what the leader tells.
     fn set_routes(&self, routes: Routes);
-    /// Make this host ready for a task that is made and about to start.
-    fn attach<'a>(&'a self, _task: &'a Task) -> BoxFuture<'a, Result<(), String>> {
+    /// Make this host ready for a container, a task's or another, that is in these networks and about to start.
+    fn attach<'a>(&'a self, _task: TaskId, _places: &'a [TaskNetwork]) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(std::future::ready(Ok(())))
     }
     /// The task's container runs.
@@ -152,8 +152,8 @@ impl Mesh for RealMesh {
         self.overlay.follow(&changes);
     }
 
-    fn attach<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, Result<(), String>> {
-        Box::pin(self.overlay.attach(task))
+    fn attach<'a>(&'a self, task: TaskId, places: &'a [TaskNetwork]) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(self.overlay.attach(task, places))
     }
 
     fn started(&self, task: &Task) {
@@ -229,7 +229,7 @@ impl Controller for OnMesh {
     fn start<'a>(&'a self, task: &'a Task) -> Answer<'a, ContainerStatus> {
         Box::pin(async move {
             let unready = |why| ControllerError::Unavailable(format!("its networks are not ready: {why}"));
-            self.mesh.attach(task).await.map_err(unready)?;
+            self.mesh.attach(task.id, &task.networks).await.map_err(unready)?;
             let started = self.runtime.start(task).await;
             self.mesh.started(task);
             started
@@ -274,5 +274,9 @@ impl Controller for OnMesh {
 
     fn list(&self) -> Answer<'_, Vec<LocalContainer>> {
         self.runtime.list()
+    }
+
+    fn plain(&self) -> Option<&dyn PlainContainers> {
+        self.runtime.plain()
     }
 }

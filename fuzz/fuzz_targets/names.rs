@@ -45,6 +45,7 @@ static TABLE: LazyLock<NameTable> = LazyLock::new(|| {
         backends: vec![backend],
         networks: vec![place],
         others: Vec::new(),
+        attached: false,
     };
     NameTable::new(&BTreeMap::from([(service, Arc::new(route))]))
 });

@@ -17,7 +17,9 @@ pub const fn allowed(role: Option<Role>, protocol: Protocol, kind: Kind) -> bool
     match kind {
         Kind::Hello => false,
         Kind::Join => true,
-        Kind::Renew | Kind::Session | Kind::Gossip | Kind::Connect | Kind::Packets => role.is_some(),
+        Kind::Renew | Kind::Session | Kind::Attach | Kind::Gossip | Kind::Connect | Kind::Packets => {
+            role.is_some()
+        }
         Kind::RaftAppend
         | Kind::RaftVote
         | Kind::RaftSnapshot

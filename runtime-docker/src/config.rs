@@ -75,7 +75,7 @@ fn host(task: &Task, spec: &ContainerSpec, ports: &[&PortConfig]) -> Result<Host
 
 /// Its node's first: it knows the names in the task's networks, and passes on what it does not know.
 fn name_servers(task: &Task, spec: &ContainerSpec) -> Vec<String> {
-    let own = networks::name_servers(task).into_iter().map(|ip| ip.to_string());
+    let own = networks::name_servers(&task.networks).into_iter().map(|ip| ip.to_string());
     own.chain(spec.dns_nameservers.iter().cloned()).collect()
 }
 

@@ -15,7 +15,7 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt;
 use shoal_core::model::{ContainerStatus, NodeDescription, NodeId, Task, TaskId};
 use shoal_core::task::{
-    BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, Progress, RunState,
+    BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, PlainContainers, Progress, RunState,
 };
 
 use crate::call::{CHANGE_TIME_MAX, Failure, LOOK_TIME_MAX, within};
@@ -49,7 +49,7 @@ pub struct DockerController {
     hostname: String,
     docker: OnceLock<Docker>,
     known: Mutex<BTreeMap<TaskId, Known>>,
-    networks: Networks,
+    pub(crate) networks: Networks,
 }
 
 impl DockerController {
@@ -67,7 +67,7 @@ impl DockerController {
         }
     }
 
-    fn docker(&self) -> Answer<&Docker> {
+    pub(crate) fn docker(&self) -> Answer<&Docker> {
         if let Some(docker) = self.docker.get() {
             return Ok(docker);
         }
@@ -137,7 +137,7 @@ impl DockerController {
     async fn create(&self, task: &Task, progress: &Progress) -> Answer<ContainerStatus> {
         let body = config::container(task, self.node, &self.hostname)?;
         let docker = self.docker()?;
-        self.networks.ensure(docker, task).await?;
+        self.networks.ensure(docker, task.id, &task.networks).await?;
         let name = task.name();
         let create = || {
             let options = CreateContainerOptionsBuilder::default().name(&name).build();
@@ -364,5 +364,9 @@ impl Controller for DockerController {
 
     fn list(&self) -> BoxFuture<'_, Answer<Vec<LocalContainer>>> {
         Box::pin(self.list_labelled(None))
+    }
+
+    fn plain(&self) -> Option<&dyn PlainContainers> {
+        Some(self)
     }
 }

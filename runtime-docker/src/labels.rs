@@ -16,6 +16,9 @@ pub(crate) const NODE_ID: &str = "com.docker.swarm.node.id";
 pub(crate) const NETWORKS: &str = "shoal.networks";
 pub(crate) const NETWORK_ID: &str = "shoal.network.id";
 
+/// On a container that is no task: whose places in networks it has.
+pub(crate) const ATTACHMENT: &str = "shoal.attachment";
+
 /// The user's labels, and ours over them: what decides whose container it is cannot be forged by a service.
 pub(crate) fn of(task: &Task, node: NodeId) -> BTreeMap<String, String> {
     let mut labels = task.spec.container.labels.clone();

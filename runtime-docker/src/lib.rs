@@ -9,7 +9,9 @@ mod controller;
 mod describe;
 mod labels;
 mod networks;
+mod plain;
 mod pull;
 mod state;
 
 pub use controller::DockerController;
+pub use plain::{BRIDGE_LABEL, aliases, enter, enter_new, is_named, is_task, wanted};

@@ -1,7 +1,7 @@
-//! The engine's side of networks that span nodes: one bridge for each network that a task here is in.
+//! The engine's side of networks that span nodes: one bridge for each network that a task or an attached container here is in.
 //!
 //! The engine gives the bridge and the addresses that were handed out for the cluster; what leads from bridge to bridge
-//! across hosts is somebody else's. A bridge is made with the first task of its network and removed after the last.
+//! across hosts is somebody else's. A bridge is made with the first container of its network and removed after the last.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ const OVERLAPS: &str = "overlaps with other one";
 /// The networks of this node's tasks on its engine.
 #[derive(Debug, Default)]
 pub(crate) struct Networks {
-    /// Which networks each task is in: from before its container is made until after it is removed.
+    /// Which networks each task or attached container is in: from before it is made until after it is removed.
     users: Mutex<BTreeMap<TaskId, BTreeSet<NetworkId>>>,
     /// Networks that the engine has, by its name for them. Held while one is made or removed.
     present: tokio::sync::Mutex<BTreeMap<NetworkId, String>>,
@@ -61,16 +61,14 @@ fn request(network: &NetworkInfo) -> NetworkCreateRequest {
     }
 }
 
-fn settings(place: &TaskNetwork) -> EndpointSettings {
+/// The addresses that a container has in a network.
+pub(crate) fn addresses(place: &TaskNetwork) -> EndpointIpamConfig {
     let of = |v4: bool| place.addresses.iter().find(|ip| ip.is_ipv4() == v4).map(ToString::to_string);
-    EndpointSettings {
-        ipam_config: Some(EndpointIpamConfig {
-            ipv4_address: of(true),
-            ipv6_address: of(false),
-            ..EndpointIpamConfig::default()
-        }),
-        ..EndpointSettings::default()
-    }
+    EndpointIpamConfig { ipv4_address: of(true), ipv6_address: of(false), ..EndpointIpamConfig::default() }
+}
+
+fn settings(place: &TaskNetwork) -> EndpointSettings {
+    EndpointSettings { ipam_config: Some(addresses(place)), ..EndpointSettings::default() }
 }
 
 /// What a container is told of the network that it is made in; the others are added afterwards, for old engines take one.
@@ -81,9 +79,9 @@ pub(crate) fn first(task: &Task) -> Option<(String, NetworkingConfig)> {
     Some((name, NetworkingConfig { endpoints_config: Some(endpoints) }))
 }
 
-/// The name servers of a task in networks: its node's.
-pub(crate) fn name_servers(task: &Task) -> Vec<IpAddr> {
-    let pools = task.networks.iter().flat_map(|place| &place.network.pools);
+/// The name servers of a container in networks: its node's.
+pub(crate) fn name_servers(places: &[TaskNetwork]) -> Vec<IpAddr> {
+    let pools = places.iter().flat_map(|place| &place.network.pools);
     pools.map(|pool| pool.gateway).filter(IpAddr::is_ipv4).collect()
 }
 
@@ -100,16 +98,22 @@ impl Networks {
         }
     }
 
-    /// Make what a task needs.
-    pub(crate) async fn ensure(&self, docker: &Docker, task: &Task) -> Result<(), ControllerError> {
-        if task.networks.is_empty() {
+    /// Make what a task, or an attached container, needs to be in these networks and no others.
+    pub(crate) async fn ensure(
+        &self,
+        docker: &Docker,
+        user: TaskId,
+        places: &[TaskNetwork],
+    ) -> Result<(), ControllerError> {
+        if places.is_empty() {
             return Ok(());
         }
-        let ids = task.networks.iter().map(|place| place.network.id);
-        self.users().entry(task.id).or_default().extend(ids);
-        for place in &task.networks {
+        let wanted: BTreeSet<NetworkId> = places.iter().map(|place| place.network.id).collect();
+        let before = self.users().insert(user, wanted.clone()).unwrap_or_default();
+        for place in places {
             self.ensure_one(docker, &place.network).await?;
         }
+        self.remove_left(docker, before.difference(&wanted).copied()).await;
         Ok(())
     }
 
@@ -124,7 +128,7 @@ impl Networks {
                 let label = found.labels.unwrap_or_default().remove(labels::NETWORK_ID);
                 if label.as_deref() != Some(network.id.to_string().as_str()) {
                     return Err(ControllerError::Task(format!(
-                        "this node's engine has another network named {:?}: remove that one, or name the service's otherwise",
+                        "this node's engine has another network named {:?}: remove that one, or name the cluster's otherwise",
                         network.name
                     )));
                 }
@@ -205,9 +209,18 @@ impl Networks {
         self.present.lock().await.remove(&network.id);
     }
 
-    /// A task's container is gone: its networks go with it, where it was the last.
-    pub(crate) async fn leave(&self, docker: &Docker, task: TaskId) {
-        let Some(left) = self.users().remove(&task) else { return };
+    /// A task's container, or an attached one, is gone: its networks go with it, where it was the last.
+    pub(crate) async fn leave(&self, docker: &Docker, user: TaskId) {
+        let left = self.users().remove(&user).unwrap_or_default();
+        self.remove_left(docker, left).await;
+    }
+
+    /// Remove the bridges of networks that somebody left, where nobody is in them any more.
+    async fn remove_left(&self, docker: &Docker, left: impl IntoIterator<Item = NetworkId>) {
+        let mut left = left.into_iter().peekable();
+        if left.peek().is_none() {
+            return;
+        }
         let mut present = self.present.lock().await;
         for id in left {
             if self.users().values().any(|networks| networks.contains(&id)) {
@@ -224,7 +237,7 @@ impl Networks {
             match within(CHANGE_TIME_MAX, docker.remove_network(&name)).await {
                 Ok(()) => drop(present.remove(&id)),
                 Err(failure) if failure.status() == Some(404) => drop(present.remove(&id)),
-                // A container that is no task's is in it: it stays, and so it does if the engine is away.
+                // A container that nobody told us of is in it: it stays, and so it does if the engine is away.
                 Err(_) => {}
             }
         }

@@ -151,6 +151,14 @@ fn indexes(state: &State, found: &mut Vec<Violation>) {
             found.push(Violation::Index(format!("task {} is not among its node's", task.id)));
         }
     }
+    for attachment in state.attachments() {
+        if state.node(attachment.node).is_none() || attachment.networks.is_empty() {
+            found.push(Violation::Index(format!(
+                "container {} is on no node or in no network",
+                attachment.id
+            )));
+        }
+    }
     for node in state.nodes() {
         if let Some(task) = state.tasks_of_node(node.id).find(|task| task.node_id != Some(node.id)) {
             found.push(Violation::Index(format!("task {} is among another node's", task.id)));

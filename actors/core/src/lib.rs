@@ -1,6 +1,7 @@
 //! Every decision of Shoal. Nothing here knows a clock, a thread, a socket or a disk: state and the
 //! time come in as arguments, plans go out as data.
 
+pub mod attach;
 pub mod check;
 pub mod dispatcher;
 pub mod liveness;

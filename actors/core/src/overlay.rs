@@ -197,6 +197,7 @@ mod tests {
                 addresses: virtuals.iter().map(|text| ip(text)).collect(),
             }],
             others,
+            attached: false,
         })
     }
 

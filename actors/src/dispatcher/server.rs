@@ -588,8 +588,7 @@ impl Handler<Committed> for DispatcherActor {
             Committed::Missed => {
                 tasks_of.extend(leading.sessions.keys().map(|node| (*node, Touched::All)));
                 changed.extend(leading.sessions.keys());
-                rerouted.extend(state.services().map(|service| service.id));
-                rerouted.extend(leading.routes.routes().map(|route| route.service));
+                rerouted.extend(leading.routes.all(&state));
                 (cluster, settings) = (true, true);
                 leading.evidence_due = true;
             }
@@ -615,7 +614,7 @@ impl Handler<Committed> for DispatcherActor {
                             }
                         }
                         ObjectId::Cluster => settings = true,
-                        ObjectId::Service(_) | ObjectId::Network(_) => {}
+                        ObjectId::Service(_) | ObjectId::Network(_) | ObjectId::Attachment(_) => {}
                     }
                 }
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
+use shoal_core::attach::{self, AskError};
 use shoal_core::model::NodeId;
 use shoal_core::pace::Pace;
 use shoal_core::put_back::{Bug, is_put_back};
@@ -15,6 +16,7 @@ use shoal_core::store::Command;
 use shoal_net::gossip::Membership;
 use shoal_net::task::Scope;
 use shoal_net::{Endpoint, FrameReceiver, FrameSender};
+use shoal_wire::v1::{AttachRequest, AttachResponse, Outcome};
 use tokio::sync::watch;
 
 use crate::clock::{Clock, ReignClock};
@@ -24,7 +26,7 @@ use crate::dispatcher::{DispatcherActor, DispatcherParts, serve_session};
 use crate::identity::Authority;
 use crate::leader::{Halt, Lead, LeaderActor, feed};
 use crate::metric_definitions::Metrics;
-use crate::raft::{Leadership, RaftActor, RaftHandle, Stop};
+use crate::raft::{Leadership, ProposeError, RaftActor, RaftHandle, Stop};
 
 const SEATS_EVERY: Duration = Duration::from_millis(200);
 
@@ -47,6 +49,7 @@ pub(super) struct ManagerParts {
 pub(super) struct Manager {
     pub(super) raft: RaftHandle,
     pub(super) authority: Authority,
+    clock: Clock,
     consensus: Addr<RaftActor>,
     dispatcher: Addr<DispatcherActor>,
     scheduler: Addr<SchedulerActor>,
@@ -99,13 +102,36 @@ impl Manager {
             dispatcher.clone(),
         ));
         scope.spawn(ban_removed(raft.clone(), endpoint));
-        let authority = Authority::new(raft.clone(), clock);
-        Arc::new(Self { raft, authority, consensus, dispatcher, scheduler, orchestrator, scope })
+        let authority = Authority::new(raft.clone(), clock.clone());
+        Arc::new(Self { raft, authority, clock, consensus, dispatcher, scheduler, orchestrator, scope })
     }
 
     /// Serve a node's session.
     pub(super) async fn serve(&self, node: NodeId, body: Vec<u8>, tx: FrameSender, rx: FrameReceiver) {
         serve_session(Some(self.dispatcher.clone()), node, body, tx, rx).await;
+    }
+
+    /// Answer what a node asks about its containers that are no tasks.
+    pub(super) async fn attach(&self, node: NodeId, ask: &AttachRequest) -> AttachResponse {
+        // A node that was told something here may ask another manager next.
+        if let Err(error) = self.raft.read_index().await {
+            return Outcome::Unavailable(error.to_string());
+        }
+        let plan = match attach::plan(&self.raft.state(), node, ask) {
+            Ok(plan) => plan,
+            Err(AskError::Refused(refused)) => return Outcome::Refused(refused),
+            Err(AskError::TooMuch(why)) => return Outcome::Conflict(why),
+        };
+        if !plan.writes.is_empty() {
+            let command = Command { at: (self.clock)(), writes: plan.writes, ..Command::default() };
+            match self.raft.propose(command).await {
+                Ok(_) => {}
+                Err(ProposeError::Refused(refused)) => return Outcome::Refused(refused),
+                Err(error) => return Outcome::Unavailable(error.to_string()),
+            }
+        }
+        let state = self.raft.state();
+        Outcome::Done(plan.told.iter().filter_map(|id| state.attachment(*id).cloned()).collect())
     }
 
     /// Stop the actors, then consensus.

@@ -16,6 +16,7 @@ use shoal_wire::v1::{ManagerAddr, Outcome, SeatRequest, SeatResponse};
 use shoal_wire::{Kind, codec};
 use tokio::sync::{mpsc, watch};
 
+use super::attached::Attached;
 use super::manager::Manager;
 use super::{Node, Saved, internal};
 use crate::api::ApiError;
@@ -37,7 +38,7 @@ const SEAT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const TASKS_STOP_MAX: Duration = Duration::from_secs(60);
 
 pub(super) struct Member {
-    node: Node,
+    pub(super) node: Node,
     credentials: Mutex<Arc<Credentials>>,
     saved: Mutex<Saved>,
     addr: SocketAddr,
@@ -45,6 +46,7 @@ pub(super) struct Member {
     pub(super) membership: Arc<dyn Membership>,
     pub(super) runner: TaskRunnerHandle,
     pub(super) mesh: Option<Arc<dyn Mesh>>,
+    pub(super) attached: Attached,
     agent: AgentHandle,
     description: watch::Receiver<NodeDescription>,
     manager: Mutex<Option<Arc<Manager>>>,
@@ -113,7 +115,7 @@ impl Member {
                 if runs && !stored.task.networks.is_empty() {
                     let mesh = Arc::clone(mesh);
                     scope.spawn(async move {
-                        if let Err(why) = mesh.attach(&stored.task).await {
+                        if let Err(why) = mesh.attach(stored.task.id, &stored.task.networks).await {
                             tracing::warn!(task = %stored.task.id, why, "a task's networks are not ready");
                         }
                     });
@@ -163,6 +165,7 @@ impl Member {
             membership,
             runner,
             mesh,
+            attached: Attached::new(controller.clone()),
             agent,
             description,
             manager: Mutex::default(),
@@ -172,6 +175,10 @@ impl Member {
             scope,
         });
         member.scope.spawn(run);
+        if controller.plain().is_some() {
+            member.scope.spawn(Self::watch_attached(Arc::downgrade(&member), controller.clone()));
+            member.scope.spawn(Self::keep_attached(Arc::downgrade(&member)));
+        }
         member.scope.spawn(keep_described(controller, base, labels, publish));
         member.scope.spawn(witness::publish(member.membership.clone(), identity.node_id, incarnation));
         member.scope.spawn(Self::follow_news(Arc::downgrade(&member), news));
@@ -361,7 +368,8 @@ impl Member {
         }
     }
 
-    fn peers(&self) -> Vec<Peer> {
+    /// The managers, the leader first.
+    pub(super) fn peers(&self) -> Vec<Peer> {
         let leader = self.directory.leader();
         let mut candidates = self.directory.candidates();
         candidates.sort_by_key(|(id, _)| (Some(*id) != leader, *id));

@@ -1,6 +1,7 @@
 //! A node: everything that one host runs, from the endpoint to the actors, with or without a cluster.
 
 mod address;
+mod attached;
 mod collect;
 mod files;
 mod home;
@@ -20,9 +21,10 @@ use actix::{Actor as _, Addr};
 use async_trait::async_trait;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha12Rng;
+use shoal_core::attach::Ask;
 use shoal_core::model::{
-    Cluster, ClusterId, JoinTokens, ManagerStatus, Node as NodeObject, NodeId, NodeSpec, NodeState,
-    NodeStatus, Role,
+    Attachment, Cluster, ClusterId, JoinTokens, ManagerStatus, Node as NodeObject, NodeId, NodeSpec,
+    NodeState, NodeStatus, Role,
 };
 use shoal_core::pace::Pace;
 use shoal_core::store::{Command, Expect, ObjectId, State, Write};
@@ -657,6 +659,10 @@ impl NodeApi for Node {
     async fn propose(&self, command: Command) -> Result<u64, ApiError> {
         let raft = self.need_manager()?.raft.clone();
         raft.propose(command).await.map_err(propose_error)
+    }
+
+    async fn attach(&self, ask: Ask) -> Result<Vec<Arc<Attachment>>, ApiError> {
+        self.member().ok_or(ApiError::NotInCluster)?.attach(ask).await
     }
 
     fn events(&self) -> Result<EventStream, ApiError> {

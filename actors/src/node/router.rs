@@ -7,7 +7,7 @@ use std::time::Duration;
 use shoal_core::model::{Node, NodeId, Role};
 use shoal_core::task::BoxFuture;
 use shoal_net::{CallError, Caller, Endpoint, FrameReceiver, FrameSender, Handler, Peer, Refusal};
-use shoal_wire::v1::{JoinRefusal, JoinRequest, JoinResponse, RenewRequest};
+use shoal_wire::v1::{AttachRequest, JoinRefusal, JoinRequest, JoinResponse, RenewRequest};
 use shoal_wire::{Kind, Protocol, codec};
 
 use super::member::Member;
@@ -66,6 +66,14 @@ impl Handler for Router {
                             Err(error) => Err(JoinRefusal::BadCsr(error.to_string())),
                         },
                     };
+                    codec::encode(&response).map_err(|error| refuse(error.to_string()))
+                }
+                (Kind::Attach, _) => {
+                    let manager = manager.ok_or_else(|| refuse("this node is not a manager"))?;
+                    let identity = from.identity.ok_or_else(|| refuse("a certificate is needed"))?;
+                    let ask =
+                        codec::decode::<AttachRequest>(&body).map_err(|error| refuse(error.to_string()))?;
+                    let response = manager.attach(identity.node_id, &ask).await;
                     codec::encode(&response).map_err(|error| refuse(error.to_string()))
                 }
                 (_, Protocol::Raft | Protocol::Control) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
@@ -78,4 +78,22 @@ pub(super) async fn read(body: Incoming) -> Result<Bytes, HttpError> {
         }
         Ok(Err(error)) => Err(HttpError::invalid(format!("the request's body broke off: {error}"))),
     }
+}
+
+/// Read the engine's answer whole.
+///
+/// # Errors
+/// It is too large or broken off.
+pub(super) async fn collect(mut body: AnyBody) -> Result<Bytes, HttpError> {
+    let broken = |why: &dyn std::fmt::Display| HttpError::internal(format!("the engine's answer: {why}"));
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| broken(&error))?;
+        let data = frame.data_ref().map(Bytes::as_ref).unwrap_or_default();
+        if bytes.len() + data.len() > BODY_BYTES_MAX {
+            return Err(broken(&format!("it is larger than {BODY_BYTES_MAX} bytes")));
+        }
+        bytes.extend_from_slice(data);
+    }
+    Ok(bytes.freeze())
 }

@@ -90,6 +90,7 @@ fn object_name(object: ObjectId) -> String {
         ObjectId::Service(id) => format!("service {id}"),
         ObjectId::Task(id) => format!("task {id}"),
         ObjectId::Network(id) => format!("network {id}"),
+        ObjectId::Attachment(id) => format!("container {id} in the cluster's networks"),
     }
 }
 
@@ -107,7 +108,9 @@ impl From<ApplyError> for HttpError {
             }
             ApplyError::NoSuchNetwork(_) => Self::not_found(error.to_string()),
             ApplyError::NetworkNameTaken(_) => Self::conflict(error.to_string()),
-            ApplyError::NetworkInUse { .. } => Self::forbidden(error.to_string()),
+            ApplyError::NetworkInUse { .. } | ApplyError::NotAttachable(_) => {
+                Self::forbidden(error.to_string())
+            }
             ApplyError::PortTaken { .. }
             | ApplyError::NoPortLeft
             | ApplyError::SubnetTaken { .. }
@@ -126,7 +129,8 @@ impl From<ApiError> for HttpError {
             ApiError::NotInCluster
             | ApiError::NotManager
             | ApiError::AlreadyMember
-            | ApiError::NoLeader(_) => Self::unavailable(error.to_string()),
+            | ApiError::NoLeader(_)
+            | ApiError::NotReady(_) => Self::unavailable(error.to_string()),
             ApiError::Refused(refused) => refused.into(),
             ApiError::Invalid(message) => Self::invalid(message),
             ApiError::Conflict(message) => Self::conflict(message),

@@ -9,7 +9,9 @@ use hyper::{Method, Request};
 use super::body::{self, Answer};
 use super::context::Context;
 use super::error::HttpError;
-use super::handlers::{events, later, names, networks, nodes, ports, services, swarm, system, tasks};
+use super::handlers::{
+    containers, events, later, names, networks, nodes, ports, services, swarm, system, tasks,
+};
 use super::proxy;
 use super::query::{Query, unescape};
 
@@ -97,7 +99,9 @@ async fn dispatch(context: &Arc<Context>, request: Request<Incoming>) -> Result<
         ("POST", ["networks", "create"]) => networks::create(context, request).await,
         ("GET", ["networks", id]) => networks::inspect(context, request, id).await,
         ("DELETE", ["networks", id]) => networks::remove(context, request, id).await,
-        ("POST", ["networks", id, "connect" | "disconnect"]) => networks::attach(context, request, id).await,
+        ("POST", ["networks", id, "connect"]) => containers::connect(context, request, id).await,
+        ("POST", ["networks", id, "disconnect"]) => containers::disconnect(context, request, id).await,
+        ("POST", ["containers", "create"]) => containers::create(context, request).await,
         (_, [noun, ..]) if OURS.contains(noun) => ours(context, request, &parts).await,
         _ => proxy::forward(context, request).await,
     }

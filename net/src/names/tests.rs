@@ -64,6 +64,7 @@ fn route(number: u8, name: &str, virt: Option<u8>, tasks: u8) -> Route {
             addresses: virt.map(|host| ip(number, host)).into_iter().collect(),
         }],
         others: Vec::new(),
+        attached: false,
     }
 }
 

@@ -89,7 +89,7 @@ pub struct OverlayStats {
 /// What the kernel shall hold.
 #[derive(Debug, Default)]
 struct Wish {
-    /// Tasks of this node, from before they start until they are removed.
+    /// Tasks and other containers of this node, from before they start until they are removed.
     tasks: BTreeMap<TaskId, Vec<TaskNetwork>>,
     /// All networks that there are services in.
     networks: BTreeMap<NetworkId, Arc<NetworkInfo>>,
@@ -191,17 +191,17 @@ impl Overlay {
         });
     }
 
-    /// Make this host ready for a task, whose bridges are there already.
+    /// Make this host ready for a task or another container in networks, whose bridges are there already.
     ///
     /// # Errors
     /// What this host lacks, in words.
-    pub async fn attach(&self, task: &Task) -> Result<(), String> {
-        if task.networks.is_empty() {
+    pub async fn attach(&self, task: TaskId, places: &[TaskNetwork]) -> Result<(), String> {
+        if places.is_empty() {
             return Ok(());
         }
         let mut done = self.0.done.subscribe();
         let number = self.0.change(|wish| {
-            wish.tasks.insert(task.id, task.networks.clone());
+            wish.tasks.insert(task, places.to_vec());
         });
         let ready = done.wait_for(|(followed, _)| *followed >= number);
         match tokio::time::timeout(READY_MAX, ready).await {
@@ -443,6 +443,7 @@ mod tests {
                 addresses: vec![ip(address)],
             }],
             others: Vec::new(),
+            attached: false,
         };
         RouteChange { before: None, after: Some(Arc::new(after)) }
     }

@@ -106,6 +106,8 @@ kinds! {
     FromNode = 50 in Dispatch,
     /// Frame of a session: the mesh's routes, from the leader.
     Routes = 51 in Dispatch,
+    /// v1::AttachRequest → v1::AttachResponse: a node's containers that are no tasks, in networks; any manager answers.
+    Attach = 52 in Dispatch,
     /// A stream or datagram with chitchat's own bytes.
     Gossip = 64 in Gossip,
     /// A stream: v1::ConnectRequest, answered by one of v1::connect_answer, then the connection's own bytes both ways.

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shoal_core::attach::Wanted;
 use shoal_core::mesh::{Backend, Options, Route, RouteNetwork, Routes};
 use shoal_core::model::*;
 use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
@@ -245,6 +246,9 @@ fn state() -> State {
         Write::NodeRemove(node(9)),
     ];
     state.apply(2, 3, Command { writes: removals, ..Command::default() }).unwrap();
+    let mut enters = attachments();
+    enters.writes.pop();
+    state.apply(3, 3, enters).unwrap();
     state
 }
 
@@ -289,6 +293,26 @@ fn route() -> Route {
             addresses: vec!["10.128.0.2".parse().unwrap()],
         }],
         others: vec![backend(6)],
+        attached: false,
+    }
+}
+
+fn attachment() -> Attachment {
+    Attachment {
+        meta: Meta { spec_version: 5, revision: 6, ..Meta::default() },
+        id: AttachmentId::from_u128(10),
+        node: node(2),
+        container: "c0ffee".into(),
+        name: "box".into(),
+        networks: task().networks,
+    }
+}
+
+fn enter() -> AttachRequest {
+    AttachRequest::Enter {
+        id: AttachmentId::from_u128(10),
+        container: (String::new(), "box".into()),
+        networks: vec![Wanted { network: "back".into(), aliases: vec!["www".into()] }],
     }
 }
 
@@ -304,6 +328,18 @@ fn connect() -> ConnectRequest {
 
 fn taken() -> ApplyError {
     ApplyError::PortTaken { published: 80, protocol: Protocol::Tcp, owner: "'web' (6)".into() }
+}
+
+fn attachments() -> Command {
+    let id = AttachmentId::from_u128(10);
+    Command {
+        writes: vec![
+            Write::Attach { id, node: node(2), networks: task_spec().networks },
+            Write::AttachmentContainer { id, container: "c0ffee".into(), name: "box".into() },
+            Write::Detach { id, network: None },
+        ],
+        ..Command::default()
+    }
 }
 
 fn samples() -> Vec<(&'static str, Vec<u8>)> {
@@ -386,6 +422,25 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("connect request", bytes(&connect())),
         ("port taken", bytes(&ProposeResponse::Refused(taken()))),
+        ("attach list", bytes(&AttachRequest::List)),
+        ("attach enter", bytes(&enter())),
+        (
+            "attach made",
+            bytes(&AttachRequest::Made {
+                id: AttachmentId::from_u128(10),
+                container: ("c0ffee".into(), "box".into()),
+            }),
+        ),
+        (
+            "attach leave",
+            bytes(&AttachRequest::Leave {
+                id: AttachmentId::from_u128(10),
+                network: Some(NetworkId::from_u128(9)),
+            }),
+        ),
+        ("attach response", bytes(&AttachResponse::Done(vec![Arc::new(attachment())]))),
+        ("propose attachments", bytes(&ProposeRequest { id: 15, command: attachments() })),
+        ("not attachable", bytes(&ProposeResponse::Refused(ApplyError::NotAttachable("back".into())))),
     ]
 }
 

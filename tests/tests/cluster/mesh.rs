@@ -36,6 +36,11 @@ fn create_of(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str],
     traffic::create(cluster, TRAFFIC, verb, (name, replicas), &flags)
 }
 
+/// Run a container that is no task, which answers HTTP on port 80.
+pub(super) fn run(cluster: &Cluster<'_>, host: usize, name: &str, flags: &[&str]) -> Result<String> {
+    traffic::run(cluster, TRAFFIC, (host, name), flags)
+}
+
 fn load_command(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> std::process::Command {
     let mut program = vec![TRAFFIC, "load", url];
     program.extend(flags);

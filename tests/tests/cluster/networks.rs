@@ -23,6 +23,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("networks_outlive_their_daemon_and_a_flush", outlive),
     ours("full_network_says_why_tasks_wait", full),
     ours("network_has_both_families", families),
+    ours("plain_containers_are_in_a_network_with_tasks", attached),
+    ours("plain_containers_that_are_gone_give_their_addresses_back", given_back),
 ];
 
 const POLL: Duration = Duration::from_millis(100);
@@ -433,4 +435,133 @@ fn families(lab: &mut Lab, peer: Peer) -> Result<()> {
         await_answer(&cluster, (2, &from), &format!("http://[{address}]:80/"))?;
     }
     Ok(())
+}
+
+/// Containers that users make, on a manager and on a worker: they reach tasks and each other, and are reached.
+fn attached(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let mut cluster = form(lab, peer, 1, 2)?;
+    cluster.docker(1, &["network", "create", "--driver", "overlay", "--attachable", "--ipv6", "back"])?;
+    cluster.docker(1, &["network", "create", "--driver", "overlay", "shut"])?;
+    create(&cluster, "web", 3, &["--network", "back"])?;
+    mesh::run(&cluster, 1, "one", &["--network", "back"])?;
+    mesh::run(&cluster, 3, "two", &["--network", "back", "--network-alias", "deux"])?;
+    for name in ["web", "two", "deux", "two.back"] {
+        await_answer(&cluster, (1, "one"), &format!("http://{name}:80/"))?;
+    }
+    for name in ["web", "one", "web.1"] {
+        await_answer(&cluster, (3, "two"), &format!("http://{name}:80/"))?;
+    }
+    let task = container(&cluster, 2, "web")?;
+    for name in ["one", "two"] {
+        await_answer(&cluster, (2, &task), &format!("http://{name}:80/"))?;
+        let found = lookup(&cluster, (2, &task), name)?;
+        ensure!(found.len() == 2, "{name} has no address of each family: {found:?}");
+        await_answer(&cluster, (2, &task), &format!("http://[{}]:80/", found[1]))?;
+    }
+    let found = lookup(&cluster, (3, "two"), "tasks.web")?;
+    ensure!(found.len() == 6, "tasks.web is {found:?}");
+    says(&cluster.docker(1, &["network", "inspect", "back"])?, "\"one\"")?;
+
+    let refused = |host: usize, flags: &[&str], words: &str| -> Result<()> {
+        let args = [&["run", "--rm"], flags, &["busybox:latest", "true"]].concat();
+        says(&cluster.docker_fails(host, &args)?, words)
+    };
+    for host in [1, 3] {
+        refused(host, &["--network", "shut"], "network 'shut' takes the tasks of services alone")?;
+        refused(host, &["--network", "back", "--ip", "10.128.0.9"], "IPAMConfig.IPv4Address")?;
+        refused(host, &["--network", "nowhere"], "network nowhere not found")?;
+    }
+    says(&cluster.docker_fails(1, &["network", "rm", "back"])?, "in use by service 'web'")?;
+
+    // One that is there already enters the network, and leaves it.
+    mesh::run(&cluster, 2, "late", &["--dns", "10.128.0.1"])?;
+    cluster.docker(2, &["network", "connect", "--alias", "tard", "back", "late"])?;
+    for name in ["late", "tard"] {
+        await_answer(&cluster, (1, "one"), &format!("http://{name}:80/"))?;
+    }
+    await_answer(&cluster, (2, "late"), "http://two:80/")?;
+    cluster.docker(2, &["rename", "late", "later"])?;
+    await_answer(&cluster, (1, "one"), "http://later:80/")?;
+    cluster.docker(2, &["network", "disconnect", "back", "later"])?;
+    wait::until("no name", NEWS_MAX, POLL, || {
+        let found = lookup(&cluster, (1, "one"), "later")?;
+        wait::seen(found.is_empty(), || format!("{found:?}"))
+    })?;
+
+    // A daemon that is started again goes on with what it finds.
+    cluster.kill(3)?;
+    cluster.restart(3)?;
+    cluster.await_ready(1, 3)?;
+    await_answer(&cluster, (3, "two"), "http://one:80/")?;
+    await_answer(&cluster, (1, "one"), "http://two:80/")?;
+
+    cluster.docker(1, &["service", "rm", "web"])?;
+    cluster.docker(3, &["rm", "--force", "two"])?;
+    wait::until("a network in use by a container", STOP_MAX, POLL, || {
+        let said = cluster.docker_fails(1, &["network", "rm", "back"])?;
+        wait::seen(said.contains("in use by container 'one' on node h1"), || said.clone())
+    })?;
+    cluster.docker(1, &["rm", "--force", "one"])?;
+    wait::until("the network's end", STOP_MAX, POLL, || {
+        let said = cluster.try_docker(1, &["network", "rm", "back"])?;
+        wait::seen(said.ok(), || said.text())
+    })?;
+    Ok(())
+}
+
+/// Addresses come back however a container goes.
+fn given_back(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let mut cluster = form(lab, peer, 1, 1)?;
+    let create =
+        ["network", "create", "--driver", "overlay", "--attachable", "--subnet", "10.9.9.0/29", "small"];
+    cluster.docker(1, &create)?;
+    let run = |cluster: &Cluster<'_>, name: &str, flags: &[&str]| {
+        let args = [&["run", "--detach", "--network", "small", "--name", name], flags, &["busybox:latest"]];
+        cluster.try_docker(2, &[&args.concat()[..], &["sleep", "1d"]].concat())
+    };
+    let full = |cluster: &Cluster<'_>| -> Result<()> {
+        let said = run(cluster, "none", &[])?;
+        ensure!(!said.ok(), "the network has more addresses than it can");
+        says(&said.text(), "no address of network 'small' is free")
+    };
+    let has_room = |cluster: &Cluster<'_>, name: &str, flags: &[&str]| {
+        wait::until(&format!("an address for {name}"), START_MAX, POLL, || {
+            let said = run(cluster, name, flags)?;
+            wait::seen(said.ok(), || said.text())
+        })
+        .map(drop)
+    };
+    // All but the gateway's.
+    for name in ["box-a", "box-b", "box-c", "box-d", "box-e"] {
+        has_room(&cluster, name, &[])?;
+    }
+    full(&cluster)?;
+    // Through our API, and behind its back.
+    cluster.docker(2, &["rm", "--force", "box-a"])?;
+    has_room(&cluster, "box-f", &["--rm"])?;
+    full(&cluster)?;
+    cluster.lab.docker(2, &["rm", "--force", "box-b"])?;
+    has_room(&cluster, "box-g", &[])?;
+    full(&cluster)?;
+    // One that the engine removes by itself.
+    cluster.docker(2, &["kill", "box-f"])?;
+    has_room(&cluster, "box-h", &[])?;
+    full(&cluster)?;
+    // While the node is down.
+    cluster.kill(2)?;
+    cluster.lab.docker(2, &["rm", "--force", "box-c"])?;
+    cluster.restart(2)?;
+    cluster.await_ready(1, 2)?;
+    has_room(&cluster, "box-i", &[])?;
+    full(&cluster)?;
+    // A stopped one keeps its address, and has it again.
+    cluster.docker(2, &["kill", "box-d"])?;
+    full(&cluster)?;
+    cluster.docker(2, &["start", "box-d"])?;
+    let said = cluster.docker_fails(1, &["network", "rm", "small"])?;
+    says(&said, "network 'small' is in use by container")?;
+    // With its node go all that it has.
+    cluster.kill(2)?;
+    cluster.docker(1, &["node", "rm", "--force", "h2"])?;
+    cluster.docker(1, &["network", "rm", "small"]).map(drop)
 }

@@ -1,4 +1,4 @@
-//! An address belongs to one task or service, and lies in its network's ranges; ranges do not overlap.
+//! An address belongs to one task, service or attached container, and lies in its network's ranges; ranges do not overlap.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -30,6 +30,11 @@ pub(super) fn are_handed_out_once(state: &State, found: &mut Vec<Violation>) {
     for task in state.tasks().filter(|task| task.node_id.is_some() && !task.status.state.is_terminal()) {
         for place in &task.networks {
             place.addresses.iter().for_each(|address| own(place.network.id, *address, task.name()));
+        }
+    }
+    for attachment in state.attachments() {
+        for place in &attachment.networks {
+            place.addresses.iter().for_each(|address| own(place.network.id, *address, attachment.title()));
         }
     }
     found.extend(outside);

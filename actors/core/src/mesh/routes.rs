@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    NetworkId, NetworkInfo, Node, NodeId, NodeState, PortConfig, PortMode, Service, ServiceId,
-    ServiceNetwork, Slot, Task, TaskId, TaskState,
+    Attachment, AttachmentId, NetworkId, NetworkInfo, Node, NodeId, NodeState, PortConfig, PortMode, Service,
+    ServiceId, ServiceNetwork, Slot, Task, TaskId, TaskNetwork, TaskState,
 };
 use crate::put_back::{Bug, is_put_back};
 use crate::store::{EventKind, ObjectId, State};
@@ -121,7 +121,7 @@ pub(crate) fn seconds(text: &str) -> Option<Duration> {
     text.strip_suffix('s').unwrap_or(text).parse().ok().map(Duration::from_secs)
 }
 
-/// What every node knows of a service with ports on the mesh or a place in a network.
+/// What every node knows of a service with ports on the mesh or a place in a network, or of a container that is no task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// The service.
@@ -138,6 +138,8 @@ pub struct Route {
     pub networks: Vec<RouteNetwork>,
     /// Tasks that have addresses and take no traffic of it: they start, or come to their end.
     pub others: Vec<Backend>,
+    /// Whether it is one container that is no task: it has the one backend, and no tasks' names.
+    pub attached: bool,
 }
 
 /// Whether the task may be given traffic: it runs, is healthy where that is checked, shall go on, and its node is there.
@@ -160,17 +162,10 @@ impl Route {
         let (mut backends, mut others) = (Vec::new(), Vec::new());
         for task in state.tasks_of_service(service.id) {
             let Some(node) = task.node_id.and_then(|id| state.node(id)) else { continue };
-            let backend = || Backend {
-                task: task.id,
-                node: node.id,
-                addr: node.description.as_ref().map(|d| d.addr.clone()).unwrap_or_default(),
-                slot: task.slot,
-                addresses: task.networks.iter().map(|n| (n.network.id, n.addresses.clone())).collect(),
-            };
             if takes_traffic(task, node) {
-                backends.push(backend());
+                backends.push(backend(task.id, node, task.slot, &task.networks));
             } else if !task.networks.is_empty() && task.occupies_node() {
-                others.push(backend());
+                others.push(backend(task.id, node, task.slot, &task.networks));
             }
         }
         backends.truncate(BACKENDS_MAX);
@@ -183,12 +178,55 @@ impl Route {
             backends,
             networks,
             others,
+            attached: false,
         })
+    }
+
+    /// The route of a container that is no task; none until it is made.
+    #[must_use]
+    pub fn of_attachment(state: &State, attachment: &Attachment) -> Option<Self> {
+        let node = state.node(attachment.node).filter(|_| !attachment.container.is_empty())?;
+        let network = |place: &TaskNetwork| RouteNetwork {
+            network: Arc::clone(&place.network),
+            aliases: place.aliases.iter().cloned().chain([attachment.short_id().to_owned()]).collect(),
+            addresses: Vec::new(),
+        };
+        let it = backend(attachment.id.as_task(), node, Slot::Replica(1), &attachment.networks);
+        let is_there = node.status.state != NodeState::Down;
+        let (backends, others) = if is_there { (vec![it], Vec::new()) } else { (Vec::new(), vec![it]) };
+        Some(Self {
+            service: attachment.id.as_service(),
+            name: attachment.name.clone(),
+            ports: Vec::new(),
+            options: Options::default(),
+            backends,
+            networks: attachment.networks.iter().map(network).collect(),
+            others,
+            attached: true,
+        })
+    }
+
+    /// The route that goes by this id, of a service or of a container that is no task.
+    fn by_id(state: &State, id: ServiceId) -> Option<Self> {
+        match state.service(id) {
+            Some(service) => Self::of(state, service),
+            None => Self::of_attachment(state, state.attachment(AttachmentId::of_service(id))?),
+        }
     }
 
     /// Its tasks that have addresses, whether they take traffic or not.
     pub fn tasks(&self) -> impl Iterator<Item = &Backend> {
         self.backends.iter().chain(&self.others)
+    }
+}
+
+fn backend(task: TaskId, node: &Node, slot: Slot, places: &[TaskNetwork]) -> Backend {
+    Backend {
+        task,
+        node: node.id,
+        addr: node.description.as_ref().map(|d| d.addr.clone()).unwrap_or_default(),
+        slot,
+        addresses: places.iter().map(|place| (place.network.id, place.addresses.clone())).collect(),
     }
 }
 
@@ -258,7 +296,7 @@ impl RouteChange {
     }
 }
 
-/// The routes of all services, kept up to date by the changes of the state.
+/// The routes of all services and of all containers that are no tasks, kept up to date by the changes of the state.
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
     routes: BTreeMap<ServiceId, Arc<Route>>,
@@ -271,9 +309,17 @@ impl RouteTable {
     #[must_use]
     pub fn new(state: &State) -> Self {
         let mut table = Self::default();
-        let all = state.services().map(|service| service.id).collect();
+        let all = table.all(state);
         table.renew(state, &all);
         table
+    }
+
+    /// Whatever may have a route, or has one here.
+    #[must_use]
+    pub fn all(&self, state: &State) -> BTreeSet<ServiceId> {
+        let services = state.services().map(|service| service.id);
+        let attached = state.attachments().map(|attachment| attachment.id.as_service());
+        services.chain(attached).chain(self.routes.keys().copied()).collect()
     }
 
     /// All routes, for a node that knows none: in messages of bounded size, and one at least.
@@ -319,8 +365,10 @@ impl RouteTable {
             }
             ObjectId::Node(id) if !self.routes.is_empty() => {
                 let services = state.tasks_of_node(id).map(|task| task.service_id);
-                touched.extend(services.filter(|id| self.routes.contains_key(id)));
+                let attached = state.attachments_of_node(id).map(|attachment| attachment.id.as_service());
+                touched.extend(services.chain(attached).filter(|id| self.routes.contains_key(id)));
             }
+            ObjectId::Attachment(id) => drop(touched.insert(id.as_service())),
             ObjectId::Node(_) | ObjectId::Cluster | ObjectId::Network(_) => {}
         }
     }
@@ -329,7 +377,7 @@ impl RouteTable {
     pub fn renew(&mut self, state: &State, services: &BTreeSet<ServiceId>) -> Option<Routes> {
         let (mut changed, mut removed) = (Vec::new(), Vec::new());
         for id in services {
-            let route = state.service(*id).and_then(|service| Route::of(state, service)).map(Arc::new);
+            let route = Route::by_id(state, *id).map(Arc::new);
             let known = self.routes.get(id);
             if known == route.as_ref() {
                 continue;

@@ -50,6 +50,9 @@ impl Followed {
             let node = Node { id: NodeId::from_u128(id), status, ..Node::default() };
             followed.write(vec![Write::NodeCreate(Box::new(node))]);
         }
+        let spec = NetworkSpec { name: "back".into(), attachable: true, ..NetworkSpec::default() };
+        let network = Network { id: NetworkId::from_u128(5), spec, ..Network::default() };
+        followed.write(vec![Write::NetworkCreate(Box::new(network))]);
         followed
     }
 
@@ -143,6 +146,33 @@ fn labels_say_how_traffic_is_treated() {
     }
 }
 
+#[test]
+fn a_container_that_is_no_task_has_a_route_from_when_it_is_made_until_it_leaves() {
+    let mut followed = Followed::new();
+    let (id, node) = (AttachmentId::from_u128(77), NodeId::from_u128(1));
+    assert_eq!(followed.write(vec![enter(77, 1)]), None);
+    let made = Write::AttachmentContainer { id, container: "0123456789abcdef".into(), name: "box".into() };
+    let Some(Routes::Changed { changed, .. }) = followed.write(vec![made]) else { panic!("no route") };
+    assert_eq!((changed[0].name.as_str(), changed[0].attached), ("box", true));
+    assert_eq!(changed[0].networks[0].aliases, ["alias", "0123456789ab"]);
+    let task = id.as_task();
+    assert_eq!(followed.backends(), [task]);
+    assert_eq!(RouteTable::new(&followed.state).routes().count(), 1);
+    let status = |state| Write::NodeStatus(node, NodeStatus { state, ..NodeStatus::default() });
+    followed.write(vec![status(NodeState::Down)]);
+    assert_eq!(followed.backends(), []);
+    followed.write(vec![status(NodeState::Ready)]);
+    assert_eq!(followed.backends(), [task]);
+    let gone = followed.write(vec![Write::NodeRemove(node)]);
+    assert_eq!(gone, Some(Routes::Changed { changed: vec![], removed: vec![id.as_service()] }));
+}
+
+/// A container of a node enters the network.
+fn enter(id: u128, node: u128) -> Write {
+    let wish = NetworkAttachment { network: NetworkId::from_u128(5), aliases: vec!["alias".into()] };
+    Write::Attach { id: AttachmentId::from_u128(id), node: NodeId::from_u128(node), networks: vec![wish] }
+}
+
 fn any_write() -> impl Strategy<Value = Write> {
     let state = prop::sample::select(vec![TaskState::Assigned, TaskState::Running, TaskState::Shutdown]);
     let node = prop::sample::select(vec![NodeState::Ready, NodeState::Down]);
@@ -163,6 +193,13 @@ fn any_write() -> impl Strategy<Value = Write> {
             Write::NodeStatus(NodeId::from_u128(id), NodeStatus { state, ..NodeStatus::default() })
         }),
         (1u128..4).prop_map(|id| Write::NodeRemove(NodeId::from_u128(id))),
+        (30u128..34, 1u128..4).prop_map(|(id, node)| enter(id, node)),
+        (30u128..34, "[ab]").prop_map(|(id, name)| Write::AttachmentContainer {
+            id: AttachmentId::from_u128(id),
+            container: "c0ffee".into(),
+            name,
+        }),
+        (30u128..34).prop_map(|id| Write::Detach { id: AttachmentId::from_u128(id), network: None }),
     ]
 }
 

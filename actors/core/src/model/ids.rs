@@ -91,6 +91,8 @@ id! {
     TaskId,
     /// Names a network.
     NetworkId,
+    /// Names a container that is no task, in networks that span nodes.
+    AttachmentId,
     /// Names a secret.
     SecretId,
     /// Names a config.

@@ -1,5 +1,6 @@
 //! The nouns: what a cluster consists of. Data and its own small truths only.
 
+mod attachment;
 mod cluster;
 mod ids;
 mod network;
@@ -11,8 +12,11 @@ mod time;
 
 pub mod constraint;
 
+pub use attachment::Attachment;
 pub use cluster::{CaSpec, Cluster, ClusterSpec, DispatcherSpec, JoinTokens, RaftSpec, RootCa, Secret};
-pub use ids::{ClusterId, ConfigId, ID_LEN, NetworkId, NodeId, ParseIdError, SecretId, ServiceId, TaskId};
+pub use ids::{
+    AttachmentId, ClusterId, ConfigId, ID_LEN, NetworkId, NodeId, ParseIdError, SecretId, ServiceId, TaskId,
+};
 pub use network::{
     BRIDGE_PREFIX, Network, NetworkAttachment, NetworkInfo, NetworkSpec, Pool, ServiceNetwork, TaskNetwork,
 };

@@ -1,6 +1,6 @@
 //! What a question is answered with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -203,13 +203,19 @@ impl NameTable {
 
     fn find_in(&self, scope: &Scope, name: &str) -> Option<Found<'_>> {
         let found = |what, name: &str| {
-            let places: Vec<_> = self.named(scope, name).collect();
+            let mut places: Vec<_> = self.named(scope, name).collect();
+            // A container that a user names like a service takes nothing from it.
+            let services = places.iter().filter(|(_, route)| !route.attached).map(|(network, _)| *network);
+            let services: BTreeSet<NetworkId> = services.collect();
+            let is_tasks = matches!(what, What::Tasks);
+            places.retain(|(network, route)| !route.attached || !is_tasks && !services.contains(network));
             (!places.is_empty()).then_some(Found { what, places, said: None })
         };
         let task = |name: TaskName<'_>| {
             let has_it = |(_, route): &(NetworkId, &Arc<Route>)| {
-                // A task has no alias.
-                route.name.eq_ignore_ascii_case(name.service)
+                // A task has no alias, and a container that is none no number.
+                !route.attached
+                    && route.name.eq_ignore_ascii_case(name.service)
                     && route.tasks().any(|task| is_named(task, &name))
             };
             let places: Vec<_> = self.named(scope, name.service).filter(has_it).collect();
@@ -226,7 +232,9 @@ impl NameTable {
         let seen = self.owners(address).filter(|owner| scope.has(owner.network));
         let name = |owner: &super::table::Owner| {
             let (route, network) = (self.route(owner.service)?, &self.network(owner.network)?.info.name);
-            let Some(id) = owner.task else { return Some(format!("{}.{network}", route.name)) };
+            let Some(id) = owner.task.filter(|_| !route.attached) else {
+                return Some(format!("{}.{network}", route.name));
+            };
             let task = route.tasks().find(|task| task.task == id)?;
             Some(format!("{}.{network}", parse::task(&route.name, task.slot, id)))
         };

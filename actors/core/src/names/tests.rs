@@ -68,6 +68,7 @@ fn route(id: u8, name: &str, networks: &[(u8, u8)], aliases: &[&str]) -> Route {
         backends: Vec::new(),
         networks: networks.iter().map(place).collect(),
         others: Vec::new(),
+        attached: false,
     }
 }
 
@@ -505,4 +506,40 @@ proptest! {
             prop_assert_eq!(table.answer(&elsewhere, &route.name, QueryKind::A, 0), Answer::NotOurs);
         }
     }
+}
+
+/// A container that is no task, in these networks.
+fn attached(id: u8, name: &str, networks: &[u8], aliases: &[&str]) -> Route {
+    let places: Vec<(u8, u8)> = networks.iter().map(|network| (*network, 0)).collect();
+    Route {
+        backends: vec![task(id, Slot::Replica(1), networks)],
+        attached: true,
+        ..route(id, name, &places, aliases)
+    }
+}
+
+#[test]
+fn a_container_that_is_no_task_is_found_by_its_name_and_aliases_alone() {
+    let table = table([attached(71, "Box", &[1, 2], &["crate"])]);
+    let a = |name: &str| table.answer(&scope(&[2]), name, QueryKind::A, 0);
+    assert_eq!(a("box"), addresses([(2, 71)]));
+    assert_eq!(a("crate"), addresses([(2, 71)]));
+    assert_eq!(a("box.back"), addresses([(2, 71)]));
+    assert_eq!(a("tasks.box"), Answer::NotOurs);
+    assert_eq!(a("box.1"), Answer::NotOurs);
+    assert_eq!(table.answer(&scope(&[3]), "box", QueryKind::A, 0), Answer::NotOurs);
+    let named = table.answer(&scope(&[2]), "71.0.2.10.in-addr.arpa", QueryKind::Ptr, 0);
+    assert_eq!(named, Answer::Names(vec!["Box.back".into()]));
+    // It sees names in all networks that it is in.
+    assert_eq!(table.scope(v4(2, 71), network_id(2)), scope(&[1, 2]));
+}
+
+#[test]
+fn a_container_that_is_named_like_a_service_takes_nothing_from_it() {
+    let mut web = route(1, "web", &[(2, 10)], &[]);
+    web.backends = vec![task(21, Slot::Replica(1), &[2])];
+    let table = table([web, attached(71, "web", &[1, 2], &[]), attached(72, "other", &[2], &["web"])]);
+    assert_eq!(table.answer(&scope(&[2]), "web", QueryKind::A, 0), addresses([(2, 10)]));
+    assert_eq!(table.answer(&scope(&[1]), "web", QueryKind::A, 0), addresses([(1, 71)]));
+    assert_eq!(table.answer(&scope(&[2]), "tasks.web", QueryKind::A, 0), addresses([(2, 21)]));
 }

@@ -94,7 +94,7 @@ impl Orchestrator {
                     self.services.extend(state.services_with_tasks());
                 }
             }
-            ObjectId::Network(_) => {}
+            ObjectId::Network(_) | ObjectId::Attachment(_) => {}
             ObjectId::Node(id) => self.observe_node(state, id),
             ObjectId::Service(id) => {
                 self.services.insert(id);

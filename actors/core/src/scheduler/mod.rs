@@ -64,7 +64,7 @@ impl Scheduler {
         match event.object {
             ObjectId::Node(id) => self.look_at_node(state, id),
             ObjectId::Task(id) => self.look_at(state, id),
-            ObjectId::Service(_) | ObjectId::Cluster | ObjectId::Network(_) => {}
+            ObjectId::Service(_) | ObjectId::Cluster | ObjectId::Network(_) | ObjectId::Attachment(_) => {}
         }
     }
 

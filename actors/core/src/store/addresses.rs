@@ -9,8 +9,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{ApplyError, State};
 use crate::model::{
-    EndpointMode, Network, NetworkId, NetworkSpec, NodeId, Pool, Service, ServiceNetwork, ServiceSpec, Task,
-    TaskNetwork, UpdateState,
+    EndpointMode, Network, NetworkAttachment, NetworkId, NetworkSpec, NodeId, Pool, Service, ServiceNetwork,
+    ServiceSpec, Task, TaskNetwork, UpdateState,
 };
 use crate::put_back::{Bug, is_put_back};
 
@@ -214,19 +214,23 @@ impl State {
         }
     }
 
-    /// Give a task an address in each of its networks.
-    pub(super) fn hand_out_to_task(&mut self, task: &Task) -> Result<Vec<TaskNetwork>, ApplyError> {
-        let mut networks: Vec<TaskNetwork> = Vec::with_capacity(task.spec.networks.len());
-        for wish in &task.spec.networks {
+    /// Give somebody, who has the places `before`, an address in each of these networks. Returns all places.
+    pub(super) fn hand_out_places(
+        &mut self,
+        before: &[TaskNetwork],
+        wishes: &[NetworkAttachment],
+    ) -> Result<Vec<TaskNetwork>, ApplyError> {
+        let mut places = before.to_vec();
+        for wish in wishes {
             let id = wish.network;
-            if networks.iter().any(|network| network.network.id == id) {
+            if places.iter().any(|place| place.network.id == id) {
                 continue;
             }
             let info = Arc::new(self.network(id).ok_or(ApplyError::NoSuchNetwork(id))?.info());
             let addresses = self.take(id)?;
-            networks.push(TaskNetwork { network: info, aliases: wish.aliases.clone(), addresses });
+            places.push(TaskNetwork { network: info, aliases: wish.aliases.clone(), addresses });
         }
-        Ok(networks)
+        Ok(places)
     }
 
     /// Who needs a network, in words.
@@ -240,9 +244,13 @@ impl State {
         if let Some(service) = service {
             return Some(format!("service '{}'", service.spec.name));
         }
-        let task =
-            self.tasks().find(|task| holds(task) && task.networks.iter().any(|n| n.network.id == id))?;
-        Some(format!("task {}", task.name()))
+        let is_in = |places: &[TaskNetwork]| places.iter().any(|place| place.network.id == id);
+        if let Some(task) = self.tasks().find(|task| holds(task) && is_in(&task.networks)) {
+            return Some(format!("task {}", task.name()));
+        }
+        let attachment = self.attachments().find(|attachment| is_in(&attachment.networks))?;
+        let node = self.node(attachment.node).map(|node| node.name().to_owned()).unwrap_or_default();
+        Some(format!("container '{}' on node {node}", attachment.title()))
     }
 
     /// Tasks on this node that hold addresses.
@@ -263,7 +271,12 @@ pub(super) fn virtuals_of(service: &Service) -> impl Iterator<Item = IpAddr> + '
 
 /// A task's addresses.
 pub(super) fn addresses_of(task: &Task) -> impl Iterator<Item = IpAddr> + '_ {
-    task.networks.iter().flat_map(|network| network.addresses.iter().copied())
+    places_of(&task.networks)
+}
+
+/// The addresses of places.
+pub(super) fn places_of(places: &[TaskNetwork]) -> impl Iterator<Item = IpAddr> + '_ {
+    places.iter().flat_map(|place| place.addresses.iter().copied())
 }
 
 #[cfg(test)]

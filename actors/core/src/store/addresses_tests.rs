@@ -4,11 +4,11 @@ use super::super::tests::{service, task};
 use super::super::{Command, Write};
 use super::*;
 use crate::check::check;
-use crate::model::{NetworkAttachment, Node, ServiceId, TaskId, TaskState, TaskStatus, Timestamp};
+use crate::model::{AttachmentId, Node, ServiceId, TaskId, TaskState, TaskStatus, Timestamp};
 
 fn network(id: u128, name: &str, subnets: &[&str]) -> Network {
     let pools = subnets.iter().map(|subnet| Pool::new(subnet.parse().unwrap(), None).unwrap()).collect();
-    let spec = NetworkSpec { name: name.into(), pools, ..NetworkSpec::default() };
+    let spec = NetworkSpec { name: name.into(), attachable: true, pools, ..NetworkSpec::default() };
     Network { id: NetworkId::from_u128(id), spec, ..Network::default() }
 }
 
@@ -171,6 +171,8 @@ enum Act {
     Place(u128, u128),
     End(u128),
     Forget(u128),
+    Enter(u128, Vec<u128>),
+    Leave(u128, Option<u128>),
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -185,6 +187,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         (1..20u128, few()).prop_map(|(id, service)| Act::Place(id, service)),
         (1..20u128).prop_map(Act::End),
         (1..20u128).prop_map(Act::Forget),
+        (few(), some()).prop_map(|(id, networks)| Act::Enter(id, networks)),
+        (few(), prop::option::of(few())).prop_map(|(id, network)| Act::Leave(id, network)),
     ];
     prop::collection::vec(act, 1..60)
 }
@@ -225,9 +229,19 @@ proptest! {
                     if !ended { continue }
                     apply(&mut state, vec![Write::TaskRemove(TaskId::from_u128(id))])
                 }
+                Act::Enter(id, networks) => {
+                    let id = AttachmentId::from_u128(id);
+                    let networks = wishes(&networks);
+                    apply(&mut state, vec![Write::Attach { id, node: NodeId::from_u128(1), networks }])
+                }
+                Act::Leave(id, network) => {
+                    let id = AttachmentId::from_u128(id);
+                    apply(&mut state, vec![Write::Detach { id, network: network.map(NetworkId::from_u128) }])
+                }
             };
             let expected: usize = state.services().flat_map(|s| &s.networks).map(|n| n.addresses.len()).sum::<usize>()
-                + state.tasks().filter(|task| holds(task)).flat_map(|t| &t.networks).map(|n| n.addresses.len()).sum::<usize>();
+                + state.tasks().filter(|task| holds(task)).flat_map(|t| &t.networks).map(|n| n.addresses.len()).sum::<usize>()
+                + state.attachments().flat_map(|a| &a.networks).map(|n| n.addresses.len()).sum::<usize>();
             prop_assert_eq!(state.addresses.len(), expected);
         }
     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::addresses::{addresses_of, holds, virtuals_of};
+use super::addresses::{addresses_of, holds, places_of, virtuals_of};
 use super::{Command, Event, EventKind, Expect, ObjectId, State, Write};
 use crate::model::{
-    Meta, Network, NetworkId, Node, NodeId, NodeState, PortMode, Protocol, Service, ServiceId, ServiceSpec,
-    Task, TaskId, TaskState, TaskStatus, Timestamp,
+    Attachment, AttachmentId, Meta, Network, NetworkAttachment, NetworkId, Node, NodeId, NodeState, PortMode,
+    Protocol, Service, ServiceId, ServiceSpec, Task, TaskId, TaskState, TaskStatus, Timestamp,
 };
 use crate::put_back::{Bug, is_put_back};
 
@@ -79,6 +79,11 @@ pub enum ApplyError {
     /// No port is left to choose from.
     #[error("no port from 30000 to 32767 is free: name a published port")]
     NoPortLeft,
+    /// A network takes tasks alone.
+    #[error(
+        "network '{0}' takes the tasks of services alone: create it with --attachable, or attach a service to it"
+    )]
+    NotAttachable(String),
 }
 
 /// What a command did.
@@ -219,6 +224,9 @@ impl Applying<'_> {
                 self.state.nodes.remove(&id).ok_or(ApplyError::NotFound(ObjectId::Node(id)))?;
                 self.state.removed_nodes.insert(id, self.at);
                 self.event(ObjectId::Node(id), EventKind::Removed);
+                let left: Vec<_> =
+                    self.state.attachments_of_node(id).map(|attachment| attachment.id).collect();
+                left.into_iter().for_each(|attachment| self.detach(attachment, None));
                 Ok(())
             }
             Write::ServiceCreate(service) => self.service_create(*service),
@@ -261,6 +269,18 @@ impl Applying<'_> {
             }
             Write::NetworkCreate(network) => self.network_create(*network),
             Write::NetworkRemove(id) => self.network_remove(id),
+            Write::Attach { id, node, networks } => self.attach(id, node, &networks),
+            Write::AttachmentContainer { id, container, name } => {
+                let mut attachment = self.attachment(id)?;
+                let object = Arc::make_mut(&mut attachment);
+                (object.container, object.name) = (container, name);
+                self.put_attachment(attachment, EventKind::StatusChanged);
+                Ok(())
+            }
+            Write::Detach { id, network } => {
+                self.detach(id, network);
+                Ok(())
+            }
         }
     }
 
@@ -367,6 +387,66 @@ impl Applying<'_> {
         Ok(())
     }
 
+    fn attachment(&self, id: AttachmentId) -> Result<Arc<Attachment>, ApplyError> {
+        self.state.attachments.get(&id).cloned().ok_or(ApplyError::NotFound(ObjectId::Attachment(id)))
+    }
+
+    fn attach(
+        &mut self,
+        id: AttachmentId,
+        node: NodeId,
+        networks: &[NetworkAttachment],
+    ) -> Result<(), ApplyError> {
+        if self.state.is_removed(node) {
+            return Err(ApplyError::NodeRemoved(node));
+        }
+        self.state.node(node).ok_or(ApplyError::NotFound(ObjectId::Node(node)))?;
+        for wish in networks {
+            let network = self.state.network(wish.network).ok_or(ApplyError::NoSuchNetwork(wish.network))?;
+            if !network.spec.attachable {
+                return Err(ApplyError::NotAttachable(network.spec.name.clone()));
+            }
+        }
+        let (mut attachment, kind) = match self.attachment(id) {
+            Ok(known) if known.node != node => return Err(ApplyError::Exists(ObjectId::Attachment(id))),
+            Ok(known) => (known, EventKind::SpecChanged),
+            Err(_) => {
+                let new = Attachment { meta: self.fresh(), id, node, ..Attachment::default() };
+                (Arc::new(new), EventKind::Created)
+            }
+        };
+        let places = self.state.hand_out_places(&attachment.networks, networks)?;
+        if places.len() == attachment.networks.len() {
+            return Ok(());
+        }
+        Arc::make_mut(&mut attachment).networks = places;
+        self.put_attachment(attachment, kind);
+        Ok(())
+    }
+
+    fn put_attachment(&mut self, mut attachment: Arc<Attachment>, kind: EventKind) {
+        let id = attachment.id;
+        self.touch(&mut Arc::make_mut(&mut attachment).meta, kind != EventKind::StatusChanged);
+        self.state.attachments.insert(id, attachment);
+        self.event(ObjectId::Attachment(id), kind);
+    }
+
+    /// Take it out of a network, or out of all; out of the last, it goes.
+    fn detach(&mut self, id: AttachmentId, network: Option<NetworkId>) {
+        let Ok(mut attachment) = self.attachment(id) else { return };
+        let (left, stays): (Vec<_>, Vec<_>) = std::mem::take(&mut Arc::make_mut(&mut attachment).networks)
+            .into_iter()
+            .partition(|place| network.is_none_or(|network| network == place.network.id));
+        self.state.give_back(places_of(&left));
+        if stays.is_empty() {
+            self.state.attachments.remove(&id);
+            self.event(ObjectId::Attachment(id), EventKind::Removed);
+        } else if !left.is_empty() {
+            Arc::make_mut(&mut attachment).networks = stays;
+            self.put_attachment(attachment, EventKind::SpecChanged);
+        }
+    }
+
     fn task_create(&mut self, mut task: Arc<Task>) -> Result<(), ApplyError> {
         let id = task.id;
         if self.state.tasks.contains_key(&id) {
@@ -408,7 +488,7 @@ impl Applying<'_> {
         if !(waits && placeable && self.state.nodes.contains_key(&node)) {
             return Ok(());
         }
-        let networks = self.state.hand_out_to_task(&task)?;
+        let networks = self.state.hand_out_places(&[], &task.spec.networks)?;
         self.state.unindex_task(&task);
         let object = Arc::make_mut(&mut task);
         object.networks = networks;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Cluster, ManagerStatus, Network, NetworkId, Node, NodeDescription, NodeId, NodeSpec, NodeStatus,
-    PortConfig, Role, Service, ServiceId, ServiceSpec, Task, TaskId, TaskState, TaskStatus, Timestamp,
-    UpdateStatus,
+    AttachmentId, Cluster, ManagerStatus, Network, NetworkAttachment, NetworkId, Node, NodeDescription,
+    NodeId, NodeSpec, NodeStatus, PortConfig, Role, Service, ServiceId, ServiceSpec, Task, TaskId, TaskState,
+    TaskStatus, Timestamp, UpdateStatus,
 };
 
 /// Names any object of the state.
@@ -23,6 +23,8 @@ pub enum ObjectId {
     Task(TaskId),
     /// A network.
     Network(NetworkId),
+    /// A container that is no task, in networks.
+    Attachment(AttachmentId),
 }
 
 /// What a command relies on. If one does not hold, nothing of the command is applied.
@@ -95,6 +97,32 @@ pub enum Write {
     NetworkCreate(Box<Network>),
     /// The network goes. Refused while somebody is in it.
     NetworkRemove(NetworkId),
+    /// Put a container that is no task into networks, beside those that it is in. Refused if one of them takes no such
+    /// containers, or is full.
+    Attach {
+        /// Which.
+        id: AttachmentId,
+        /// Whose engine has it.
+        node: NodeId,
+        /// The networks.
+        networks: Vec<NetworkAttachment>,
+    },
+    /// Which container of its node's engine it is, and its name there.
+    AttachmentContainer {
+        /// Which.
+        id: AttachmentId,
+        /// The engine's id.
+        container: String,
+        /// The engine's name.
+        name: String,
+    },
+    /// It leaves a network, or all. One that is gone is fine.
+    Detach {
+        /// Which.
+        id: AttachmentId,
+        /// The network; none means all.
+        network: Option<NetworkId>,
+    },
 }
 
 /// A transaction.

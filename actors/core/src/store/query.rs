@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{ObjectId, State};
 use crate::model::{
-    Cluster, Meta, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId, Timestamp,
+    Attachment, AttachmentId, Cluster, Meta, Network, NetworkId, Node, NodeId, Service, ServiceId, Task,
+    TaskId, Timestamp,
 };
 
 impl State {
@@ -102,6 +103,22 @@ impl State {
         self.networks.values()
     }
 
+    /// A container that is no task, in networks.
+    #[must_use]
+    pub fn attachment(&self, id: AttachmentId) -> Option<&Arc<Attachment>> {
+        self.attachments.get(&id)
+    }
+
+    /// All containers that are no tasks and in networks, by id.
+    pub fn attachments(&self) -> impl ExactSizeIterator<Item = &Arc<Attachment>> {
+        self.attachments.values()
+    }
+
+    /// Those of a node, by id.
+    pub fn attachments_of_node(&self, node: NodeId) -> impl Iterator<Item = &Arc<Attachment>> {
+        self.attachments().filter(move |attachment| attachment.node == node)
+    }
+
     /// Versions and times of an object.
     #[must_use]
     pub fn meta(&self, object: ObjectId) -> Option<Meta> {
@@ -111,6 +128,7 @@ impl State {
             ObjectId::Service(id) => self.services.get(&id).map(|s| s.meta),
             ObjectId::Task(id) => self.tasks.get(&id).map(|t| t.meta),
             ObjectId::Network(id) => self.networks.get(&id).map(|n| n.meta),
+            ObjectId::Attachment(id) => self.attachments.get(&id).map(|a| a.meta),
         }
     }
 

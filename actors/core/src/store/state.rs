@@ -7,8 +7,11 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
 use super::ObjectId;
-use super::addresses::{addresses_of, holds, virtuals_of};
-use crate::model::{Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId, Timestamp};
+use super::addresses::{addresses_of, holds, places_of, virtuals_of};
+use crate::model::{
+    Attachment, AttachmentId, Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId,
+    Timestamp,
+};
 use crate::put_back::{Bug, is_put_back};
 
 /// The replicated state of a cluster.
@@ -21,6 +24,7 @@ pub struct State {
     pub(super) services: OrdMap<ServiceId, Arc<Service>>,
     pub(super) tasks: OrdMap<TaskId, Arc<Task>>,
     pub(super) networks: OrdMap<NetworkId, Arc<Network>>,
+    pub(super) attachments: OrdMap<AttachmentId, Arc<Attachment>>,
     // Indexes: derived, rebuilt on load.
     pub(super) services_by_name: OrdMap<String, ServiceId>,
     pub(super) tasks_by_service: OrdMap<ServiceId, OrdSet<TaskId>>,
@@ -64,6 +68,7 @@ struct Image {
     services: Vec<Arc<Service>>,
     tasks: Vec<Arc<Task>>,
     networks: Vec<Arc<Network>>,
+    attachments: Vec<Arc<Attachment>>,
 }
 
 /// Whether a snapshot holds the task.
@@ -81,6 +86,7 @@ impl Serialize for State {
             services: self.services.values().cloned().collect(),
             tasks: self.tasks.values().filter(is_kept).cloned().collect(),
             networks: self.networks.values().cloned().collect(),
+            attachments: self.attachments.values().cloned().collect(),
         }
         .serialize(serializer)
     }
@@ -108,6 +114,10 @@ impl<'de> Deserialize<'de> for State {
             state.services.insert(service.id, service);
         }
         specs.sort_by_key(|(id, _)| *id);
+        for attachment in image.attachments {
+            state.addresses.extend(places_of(&attachment.networks));
+            state.attachments.insert(attachment.id, attachment);
+        }
         for mut task in image.tasks {
             if let Ok(at) = specs.binary_search_by_key(&task.service_id, |(id, _)| *id)
                 && *specs[at].1 == *task.spec

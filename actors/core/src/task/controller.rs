@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use super::plain::PlainContainers;
 use crate::model::{ContainerStatus, NodeDescription, Task, TaskId};
 
 /// A boxed future.
@@ -114,4 +115,9 @@ pub trait Controller: Send + Sync + 'static {
 
     /// All of this node's containers, ended ones too.
     fn list(&self) -> BoxFuture<'_, Result<Vec<LocalContainer>, ControllerError>>;
+
+    /// Its containers that are no tasks; none where there cannot be any.
+    fn plain(&self) -> Option<&dyn PlainContainers> {
+        None
+    }
 }

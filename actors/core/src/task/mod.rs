@@ -4,6 +4,7 @@ pub mod conformance;
 mod controller;
 mod fsm;
 mod local;
+mod plain;
 mod template;
 
 pub use controller::{
@@ -11,4 +12,5 @@ pub use controller::{
 };
 pub use fsm::{Action, Next, interrupts, reworded, step};
 pub use local::{Container, Health, Local, Outcome, RETRY_DELAY_MAX, retry_delay};
+pub use plain::PlainContainers;
 pub use template::{Expansion, TEMPLATE_BYTES_MAX, TemplateError};

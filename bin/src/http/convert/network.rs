@@ -167,8 +167,8 @@ fn with_length(pools: &[Pool], address: IpAddr) -> Option<String> {
     Some(format!("{address}/{}", pool.subnet.prefix_len()))
 }
 
-fn place(task: &Task, network: NetworkId) -> Option<&TaskNetwork> {
-    task.networks.iter().find(|place| place.network.id == network)
+fn place(places: &[TaskNetwork], network: NetworkId) -> Option<&TaskNetwork> {
+    places.iter().find(|place| place.network.id == network)
 }
 
 /// Write the containers of a node that are in a network, by the engine's id.
@@ -177,23 +177,30 @@ pub(in crate::http) fn containers_json(
     network: &Network,
     node: NodeId,
 ) -> std::collections::BTreeMap<String, types::NetworkContainer> {
-    let container = |task: &Arc<Task>| {
-        let place = place(task, network.id)?;
-        let id = task.status.container.as_ref()?.container_id.clone();
+    let container = |name: String, endpoint: String, places: &[TaskNetwork]| {
+        let place = place(places, network.id)?;
         let address = |v4: bool| {
             let found = place.addresses.iter().find(|address| address.is_ipv4() == v4);
             found.and_then(|address| with_length(&network.spec.pools, *address)).unwrap_or_default()
         };
-        let json = types::NetworkContainer {
-            name: Some(task.name()),
-            endpoint_id: Some(task.id.to_string()),
+        Some(types::NetworkContainer {
+            name: Some(name),
+            endpoint_id: Some(endpoint),
             mac_address: Some(String::new()),
             ipv4_address: Some(address(true)),
             ipv6_address: Some(address(false)),
-        };
-        Some((id, json))
+        })
     };
-    state.attached_on(node).filter_map(container).collect()
+    let tasks = state.attached_on(node).filter_map(|task| {
+        let id = task.status.container.as_ref()?.container_id.clone();
+        Some((id, container(task.name(), task.id.to_string(), &task.networks)?))
+    });
+    let others = state.attachments_of_node(node).filter(|other| !other.container.is_empty());
+    let others = others.filter_map(|other| {
+        let json = container(other.name.clone(), other.id.to_string(), &other.networks)?;
+        Some((other.container.clone(), json))
+    });
+    tasks.chain(others).collect()
 }
 
 /// Write the services that are in a network, by name, with their live tasks.
@@ -220,7 +227,7 @@ fn port(port: &PortConfig) -> String {
 }
 
 fn task_json(state: &State, network: &Network, task: &Task) -> Option<types::NetworkTask> {
-    let address = place(task, network.id)?.addresses.first()?;
+    let address = place(&task.networks, network.id)?.addresses.first()?;
     let host = task.node_id.and_then(|id| state.node(id)).and_then(|node| node.description.as_ref());
     let host = host.map(|host| host.addr.rsplit_once(':').map_or(host.addr.as_str(), |(ip, _)| ip));
     Some(types::NetworkTask {

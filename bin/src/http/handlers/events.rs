@@ -176,7 +176,7 @@ impl Merge {
                 let name = known.map(|network| ("name".to_owned(), network.spec.name.clone()));
                 ("network", id.to_string(), name.into_iter().collect())
             }
-            ObjectId::Cluster | ObjectId::Task(_) => return None,
+            ObjectId::Cluster | ObjectId::Task(_) | ObjectId::Attachment(_) => return None,
         };
         match attributes.get("name").filter(|_| event.kind != EventKind::Removed) {
             Some(name) => {

@@ -1,5 +1,6 @@
 //! One function for each endpoint, grouped by noun.
 
+pub(super) mod containers;
 pub(super) mod events;
 pub(super) mod later;
 pub(super) mod names;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use shoal_actors::api::ApiError;
 use shoal_core::model::{Network, NetworkId};
 use shoal_core::store::{Expect, ObjectId, State, Write};
+use shoal_runtime_docker::BRIDGE_LABEL;
 
 use super::super::body::{self, Answer};
 use super::super::context::{Context, Snapshot};
@@ -24,8 +25,6 @@ use super::super::types::{self, NetworkCreated};
 use super::pick;
 
 const FILTERS: [&str; 7] = ["driver", "id", "label", "name", "scope", "type", "dangling"];
-/// Label of the engine's networks that a node makes for the tasks of one of ours.
-const BRIDGE_LABEL: &str = "shoal.network.id";
 
 /// The network that a word means.
 ///
@@ -160,6 +159,7 @@ fn is_used(state: &State, id: NetworkId) -> bool {
         || state
             .tasks()
             .any(|task| task.networks.iter().any(|place| place.network.id == id) && task.occupies_node())
+        || state.attachments().any(|container| container.networks.iter().any(|place| place.network.id == id))
 }
 
 /// `GET /networks/{id}?verbose&scope`
@@ -191,20 +191,4 @@ pub(in crate::http) async fn remove(
     let there = Expect::Exists(ObjectId::Network(network.id));
     context.propose(vec![there], vec![Write::NetworkRemove(network.id)]).await?;
     Ok(body::empty(StatusCode::NO_CONTENT))
-}
-
-/// `POST /networks/{id}/connect`, `POST /networks/{id}/disconnect`
-pub(in crate::http) async fn attach(
-    context: &Arc<Context>,
-    request: Request<Incoming>,
-    wanted: &str,
-) -> Result<Answer, HttpError> {
-    match named(context, wanted).await? {
-        Some((_, network)) => Err(HttpError::forbidden(format!(
-            "network {} spans nodes, and a single container can neither enter nor leave it: attach a service \
-             with --network",
-            network.spec.name
-        ))),
-        None => proxy::forward(context, request).await,
-    }
 }

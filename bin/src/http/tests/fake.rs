@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use shoal_actors::api::{
     ApiError, EventStream, Freshness, InitOptions, JoinOptions, Local, LocalState, NodeApi,
 };
+use shoal_core::attach::{self, Ask, AskError};
 use shoal_core::model::*;
 use shoal_core::store::{Command, Event, State, Write};
 use tokio::sync::broadcast;
@@ -277,6 +278,24 @@ impl NodeApi for Fake {
             return Err(ApiError::NoLeader("2 of 3 managers are not reached".into()));
         }
         self.commit(command)
+    }
+
+    async fn attach(&self, ask: Ask) -> Result<Vec<Arc<Attachment>>, ApiError> {
+        if NodeApi::local(self).state != LocalState::Active {
+            return Err(ApiError::NotInCluster);
+        }
+        if self.inner.lock().unwrap().faults.no_leader {
+            return Err(ApiError::NoLeader("2 of 3 managers are not reached".into()));
+        }
+        let plan = attach::plan(&self.now(), OWN, &ask).map_err(|error| match error {
+            AskError::Refused(refused) => ApiError::Refused(refused),
+            AskError::TooMuch(why) => ApiError::Invalid(why),
+        })?;
+        if !plan.writes.is_empty() {
+            self.commit(Command { writes: plan.writes, ..Command::default() })?;
+        }
+        let state = self.now();
+        Ok(plan.told.iter().filter_map(|id| state.attachment(*id).cloned()).collect())
     }
 
     fn events(&self) -> Result<EventStream, ApiError> {

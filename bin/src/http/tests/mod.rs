@@ -1,5 +1,6 @@
 //! The front door from outside: a fake node behind it, real sockets before it.
 
+mod containers;
 mod conversions;
 mod docker_client;
 mod engine_real;

@@ -40,6 +40,18 @@ impl CannedEngine {
         soon(self.connections.recv()).await.unwrap()
     }
 
+    /// Answer one request that has a body, and say its head and body.
+    pub(super) async fn answer_body(&mut self, answer: &str) -> (String, serde_json::Value) {
+        let mut stream = self.next().await;
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok());
+        let mut body = vec![0; length.unwrap_or_default()];
+        soon(stream.read_exact(&mut body)).await.unwrap();
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        (head, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
     /// Answer one request and say what it was.
     pub(super) async fn answer(&mut self, answer: &str) -> String {
         let mut stream = self.next().await;
