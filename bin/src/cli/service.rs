@@ -76,7 +76,7 @@ pub(crate) fn table(services: &[Value]) -> String {
             let mode = mode.and_then(|m| m.keys().next()).map(|k| k.to_lowercase()).unwrap_or_default();
             let count = |name: &str| number(service, &format!("/ServiceStatus/{name}")).unwrap_or_default();
             let ports = service.pointer("/Spec/EndpointSpec/Ports").map(items).unwrap_or_default();
-            let ports: Vec<String> = ports.iter().map(port).collect();
+            let ports: Vec<String> = ports.iter().map(|port| port_of(&service["Spec"], port)).collect();
             let image = text(service, "/Spec/TaskTemplate/ContainerSpec/Image");
             vec![
                 text(service, "/ID").chars().take(12).collect(),
@@ -92,10 +92,14 @@ pub(crate) fn table(services: &[Value]) -> String {
     output::table(&["ID", "NAME", "MODE", "RUNNING", "IMAGE", "PORTS"], &rows)
 }
 
-fn port(port: &Value) -> String {
+fn port_of(spec: &Value, port: &Value) -> String {
     let published = number(port, "/PublishedPort").map_or_else(|| "*".to_owned(), |p| p.to_string());
     let target = number(port, "/TargetPort").unwrap_or_default();
-    format!("{}:{published}->{target}/{}", text(port, "/PublishMode"), text(port, "/Protocol"))
+    let words = format!("{}:{published}->{target}/{}", text(port, "/PublishMode"), text(port, "/Protocol"));
+    match spec::places::of(spec, port) {
+        "" => words,
+        at => format!("{words} at {at}"),
+    }
 }
 
 async fn find(client: &Client, service: &str) -> Outcome<Value> {
@@ -144,7 +148,7 @@ fn describe(service: &Value) -> String {
         ("Command", list(format!("{container}/Command"))),
         ("Arguments", list(format!("{container}/Args"))),
         ("Constraints", list("/Spec/TaskTemplate/Placement/Constraints".to_owned())),
-        ("Ports", ports.iter().map(port).collect::<Vec<_>>().join(", ")),
+        ("Ports", ports.iter().map(|port| port_of(&service["Spec"], port)).collect::<Vec<_>>().join(", ")),
         ("Update", update.trim().to_owned()),
         ("Created", text(service, "/CreatedAt").to_owned()),
         ("Changed", text(service, "/UpdatedAt").to_owned()),

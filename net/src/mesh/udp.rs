@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::client::{self, Open, Way};
 use super::flows::{Counted, Word};
 use super::stats::{PortCounters, add};
-use super::table::Port;
+use super::table::Spot;
 use super::{Shared, listen};
 use crate::line::{Rx, Tx};
 
@@ -40,10 +40,13 @@ pub(super) struct Socket {
 impl Socket {
     /// On one address of this host, or on all.
     pub(super) fn bind(at: Option<IpAddr>, port: u16) -> io::Result<Self> {
-        let socket: std::net::UdpSocket = listen::on_all(at, |ip| {
+        let socket: std::net::UdpSocket = listen::on_all(at, |ip, only_v6| {
             let addr = SocketAddr::new(ip, port);
             let socket =
                 socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::DGRAM, None)?;
+            if only_v6 {
+                socket.set_only_v6(true)?;
+            }
             socket.set_reuse_port(true)?;
             socket.bind(&addr.into())?;
             Ok(socket.into())
@@ -90,9 +93,8 @@ fn allow_fragments(socket: &std::net::UdpSocket) {
 type Flows = Arc<Mutex<BTreeMap<(SocketAddr, Option<IpAddr>), mpsc::Sender<Bytes>>>>;
 
 /// Serve a port until the task that runs this is ended.
-pub(super) async fn serve(shared: Arc<Shared>, port: Port, socket: Socket) {
+pub(super) async fn serve(shared: Arc<Shared>, spot: Spot, counters: Arc<PortCounters>, socket: Socket) {
     let (socket, flows) = (Arc::new(socket), Flows::default());
-    let counters = shared.stats.port(port);
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     let mut scope = tokio::task::JoinSet::new();
     loop {
@@ -100,7 +102,7 @@ pub(super) async fn serve(shared: Arc<Shared>, port: Port, socket: Socket) {
         let meta = match socket.receive(&mut buffer).await {
             Ok(meta) => meta,
             Err(error) => {
-                tracing::debug!(port = port.1, %error, "no datagram received");
+                tracing::debug!(port = spot.number, %error, "no datagram received");
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
@@ -122,7 +124,7 @@ pub(super) async fn serve(shared: Arc<Shared>, port: Port, socket: Socket) {
             let client = Client { socket: Arc::clone(&socket), addr: meta.addr, asked: meta.dst_ip, rx };
             let (shared, counters, flows) = (Arc::clone(&shared), Arc::clone(&counters), Arc::clone(&flows));
             scope.spawn(async move {
-                flow(&shared, port, &counters, client, &flows, key).await;
+                flow(&shared, spot, &counters, client, &flows, key).await;
             });
         }
     }
@@ -149,15 +151,15 @@ struct Client {
 
 async fn flow(
     shared: &Arc<Shared>,
-    port: Port,
+    spot: Spot,
     counters: &PortCounters,
     mut client: Client,
     flows: &Flows,
     key: (SocketAddr, Option<IpAddr>),
 ) {
     let _open = Open::new(counters);
-    let server = SocketAddr::new(client.asked.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port.1);
-    match client::find::<UdpSocket>(shared, port, counters, client.addr, server).await {
+    let server = SocketAddr::new(client.asked.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), spot.number);
+    match client::find::<UdpSocket>(shared, spot, counters, client.addr, server).await {
         Some((way, counted)) => relay(&mut client, way, counted, counters).await,
         None => add(&counters.refused, 1),
     }

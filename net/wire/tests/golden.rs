@@ -102,6 +102,7 @@ fn port() -> PortConfig {
         target_port: 80,
         published_port: 8080,
         mode: PortMode::Host,
+        at: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
     }
 }
 

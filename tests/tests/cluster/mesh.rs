@@ -15,6 +15,7 @@ use super::{START_MAX, STOP_MAX, ours, says};
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("published_port_answers_on_every_node", everywhere),
     ours("published_port_belongs_to_one_service", one_owner),
+    ours("published_port_answers_at_its_addresses_alone", at_addresses),
     ours("releases_lose_no_request", releases),
     ours("datagrams_pass_published_ports", datagrams),
     ours("task_is_told_its_client", told),
@@ -122,6 +123,101 @@ fn one_owner(lab: &mut Lab, peer: Peer) -> Result<()> {
     ensure!(!create("odd", "published=53,target=53,protocol=sctp")?.ok(), "SCTP was taken");
     cluster.docker(1, &["service", "rm", "web"])?;
     ensure!(create("other", "8080:81")?.ok(), "8080 is free and was refused");
+    Ok(())
+}
+
+/// Ask once; the service's own host names that answered, nothing if nobody did.
+fn answers(cluster: &Cluster<'_>, from: usize, to: &str) -> Result<String> {
+    let figures = load(cluster, from, &format!("http://{to}/"), &["requests=1", "each"])?;
+    Ok(figures["servers"].to_string())
+}
+
+fn await_answer_of(cluster: &Cluster<'_>, from: usize, to: &str, name: &str) -> Result<()> {
+    wait::until(&format!("{name} at {to}"), START_MAX, Duration::from_millis(100), || {
+        let found = answers(cluster, from, to)?;
+        wait::seen(if name.is_empty() { found == "{}" } else { found.contains(name) }, || found)
+    })
+    .map(drop)
+}
+
+/// Two services share a port number at addresses of their own; a node that has none of them does not listen.
+fn at_addresses(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = Cluster::form(lab, peer, 1, 1)?;
+    let (first, second) = (address(1), address(2));
+    let label = |at: &str| format!("shoal.publish.8080={at}");
+    let make = |name: &str, at: &str| {
+        create(&cluster, name, 1, &["--hostname", name, "--publish", "8080:80", "--label", &label(at)])
+    };
+    make("inner", "127.0.0.1,::1")?;
+    make("outer", "10.77.0.0/24,192.0.2.77")?;
+    for (at, words) in [
+        (label("127.0.0.0/8"), "already in use by service 'inner'"),
+        (label("::"), "already in use by service 'inner'"),
+        (label(&second), "already in use by service 'outer'"),
+        ("a=b".to_owned(), "already in use by service"),
+        ("shoal.publish.81=::1".to_owned(), "Spec.Labels.shoal.publish.81: port 81 is not published"),
+    ] {
+        let args = ["service", "create", "--detach", "--publish", "8080:80", "--label", &at, "busybox"];
+        says(&cluster.docker_fails(1, &args)?, words)?;
+    }
+    for host in [1, 2] {
+        await_answer_of(&cluster, host, "127.0.0.1:8080", "inner")?;
+        await_answer_of(&cluster, host, "[::1]:8080", "inner")?;
+        await_answer_of(&cluster, 3 - host, &format!("{}:8080", address(host)), "outer")?;
+    }
+    // An address that comes and goes is followed.
+    let wire =
+        |verb: &str| cluster.lab.host(2).inside().run(&["ip", "address", verb, "192.0.2.77/32", "dev", "lo"]);
+    ensure!(answers(&cluster, 2, "192.0.2.77:8080")? == "{}", "an address that nobody has answers");
+    wire("add")?;
+    await_answer_of(&cluster, 2, "192.0.2.77:8080", "outer")?;
+    wire("del")?;
+
+    // Of UDP and of mode host the same is true, and the own command line says it in one word.
+    create_of(
+        &cluster,
+        "echo",
+        1,
+        &["--publish", "5353:80/udp", "--label", "shoal.publish.5353/udp=127.0.0.1"],
+        "echo",
+    )?;
+    let shout = |host: usize, addr: &str| -> Result<Value> {
+        let mut command = cluster.lab.host(host).inside().command([TRAFFIC, "shout", addr, "1"]);
+        Ok(serde_json::from_str(&sh::must(&mut command, LOAD_MAX)?)?)
+    };
+    for host in [1, 2] {
+        wait::until("an echo", START_MAX, Duration::from_millis(100), || {
+            let figures = shout(host, "127.0.0.1:5353")?;
+            wait::seen(lost(&figures) == 0, || figures.to_string())
+        })?;
+    }
+    ensure!(lost(&shout(2, &format!("{first}:5353"))?) == 1, "UDP answers at another address");
+    let on_second = [
+        "--hostname",
+        "host",
+        "--constraint",
+        "node.hostname==h2",
+        "--label",
+        "shoal.publish.9000=10.77.0.0/16",
+    ];
+    let port = ["--publish", "published=9000,target=80,mode=host"];
+    create(&cluster, "host", 1, &[&on_second[..], &port[..]].concat())?;
+    await_answer_of(&cluster, 1, &format!("{second}:9000"), "host")?;
+    await_answer_of(&cluster, 2, "127.0.0.1:9000", "")?;
+
+    let update = ["service", "update", "--publish-add"];
+    let shoal = |port: &str, name: &str| cluster.try_shoal(1, &[&update[..], &[port, name]].concat());
+    let refused = shoal("8080:80", "inner")?;
+    says(&refused.text(), "already in use by service 'outer'")?;
+    ensure!(shoal(&format!("{second}:8088:80"), "inner")?.ok(), "a port of one node was refused");
+    await_answer_of(&cluster, 1, &format!("{second}:8088"), "inner")?;
+    await_answer_of(&cluster, 2, "127.0.0.1:8080", "")?;
+    says(&cluster.shoal(1, &["service", "inspect", "--pretty", "inner"])?, &format!("at {second}"))?;
+    for (host, here) in [(1, "no such address"), (2, "listening")] {
+        let ports = cluster.shoal(host, &["port", "ls"])?;
+        let line = ports.lines().find(|line| line.starts_with("8088/tcp")).unwrap_or_default();
+        ensure!(line.contains(&second) && line.ends_with(here), "on h{host}: {ports}");
+    }
     Ok(())
 }
 

@@ -85,6 +85,7 @@ fn example() -> NameTable {
         target_port,
         published_port: target_port + 8000,
         mode: PortMode::Ingress,
+        at: Vec::new(),
     };
     let mut web = route(1, "Web", &[(1, 10), (2, 10)], &["www", "web.example.com"]);
     web.ports = vec![port("http", 80, Protocol::Tcp), port("", 53, Protocol::Udp)];

@@ -160,7 +160,7 @@ prop_compose! {
                 ports: ports.into_iter().map(|(published_port, target_port)| PortConfig {
                     name: String::new(),
                     protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
-                    target_port, published_port, mode: PortMode::Host,
+                    target_port, published_port, mode: PortMode::Host, at: Vec::new(),
                 }).collect(),
             },
         }

@@ -113,6 +113,31 @@ async fn tokens_rotate_one_at_a_time_and_keep_the_authoritys_digest() {
 }
 
 #[tokio::test]
+async fn a_label_says_at_which_addresses_a_port_answers() {
+    let server = Server::start(&Fake::manager(), None).await;
+    let published = |name: &str, label: &str, value: &str| {
+        let mut spec = spec(name);
+        spec["Labels"] = json!({ label: value });
+        spec["EndpointSpec"] = json!({ "Ports": [{ "TargetPort": 80, "PublishedPort": 8080 }] });
+        spec
+    };
+    create(&server, &published("in", "shoal.publish.8080", "127.0.0.1,::1")).await;
+    create(&server, &published("out", "shoal.publish.8080/tcp", "10.0.0.0/8")).await;
+    for (label, value, status, words) in [
+        ("shoal.publish.8080", "127.0.0.0/8", 400, "already in use by service 'in'"),
+        ("a", "b", 400, "already in use by service 'in'"),
+        ("shoal.publish.8081", "::1", 400, "Spec.Labels.shoal.publish.8081: port 8081 is not published"),
+        ("shoal.publish.8080/udp", "::1", 400, "Spec.Labels.shoal.publish.8080/udp: port 8080/udp is not"),
+        ("shoal.publish.8080", "here", 400, "Spec.Labels.shoal.publish.8080: \"here\" is no address"),
+    ] {
+        let reply =
+            server.ask("POST", "/services/create", &published("more", label, value).to_string()).await;
+        assert_eq!(reply.status, status, "{label}={value}: {reply:?}");
+        assert!(reply.message().contains(words), "{label}={value}: {}", reply.message());
+    }
+}
+
+#[tokio::test]
 async fn a_service_lives_from_create_to_remove() {
     let server = Server::start(&Fake::manager(), None).await;
     let mut web = spec("web");
