@@ -17,6 +17,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("network_reaches_across_hosts", across),
     ours("networks_are_islands", islands),
     ours("network_is_refused_in_words", refusals),
+    ours("unused_networks_are_pruned_and_bridges_spared", pruned),
     ours("names_follow_tasks", names),
     ours("releases_lose_no_request_by_name", releases),
     ours("network_is_added_and_removed_on_a_running_service", added),
@@ -107,6 +108,53 @@ fn virtual_address(cluster: &Cluster<'_>, service: &str) -> Result<String> {
     let inspected: Value = serde_json::from_str(&cluster.docker(1, &["service", "inspect", service])?)?;
     let address = inspected[0]["Endpoint"]["VirtualIPs"][0]["Addr"].as_str().context("no virtual address")?;
     Ok(address.split('/').next().unwrap_or_default().to_owned())
+}
+
+/// What nothing is in goes with a prune, and what a node made for its tasks stays, whoever asks for its end by which name.
+fn pruned(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = form(lab, peer, 1, 1)?;
+    for name in ["back", "idle"] {
+        cluster.docker(1, &["network", "create", "--driver", "overlay", "--label", "of=test", name])?;
+    }
+    cluster.docker(1, &["network", "create", "plain"])?;
+    create(&cluster, "web", 2, &["--network", "back", "--replicas-max-per-node", "1"])?;
+    let said = cluster.docker_fails(1, &["network", "create", "--driver", "overlay", "plain"])?;
+    says(&said, "this node's engine has network plain")?;
+    for host in [1, 2] {
+        let said = cluster.docker_fails(host, &["network", "create", "back"])?;
+        says(&said, "of the cluster spans nodes, and one of this node cannot have its name")?;
+    }
+    let bridge = cluster.lab.docker(2, &["network", "inspect", "--format", "{{.Id}}", "back"])?.text();
+    let web = container(&cluster, 2, "web")?;
+    for args in [
+        &["rm", "back"][..],
+        &["rm", bridge.trim()],
+        &["disconnect", "--force", "back", &web],
+        &["disconnect", bridge.trim(), &web],
+    ] {
+        let said = cluster.docker_fails(2, &[&["network"], args].concat())?;
+        says(&said, "is the bridge of network back")?;
+    }
+    cluster.docker(2, &["network", "create", "local"])?;
+    let on_worker = cluster.docker(2, &["network", "prune", "--force"])?;
+    ensure!(on_worker.contains("local") && !on_worker.contains("back"), "on a worker: {on_worker}");
+    let other = cluster.docker(1, &["network", "prune", "--force", "--filter", "label!=of"])?;
+    ensure!(other.contains("plain") && !other.contains("idle"), "by label: {other}");
+    let young = cluster.shoal(1, &["network", "prune", "--filter", "until=1h"])?;
+    ensure!(young.trim().is_empty(), "younger than an hour: {young}");
+    ensure!(cluster.shoal(1, &["network", "prune"])?.trim() == "idle", "idle alone has nobody");
+    let figures = load(&cluster, (2, &web), "http://web:80/", &["requests=20", "each"])?;
+    ensure!(lost(&figures) == 0 && servers(&figures) == 2, "after the prunes: {figures}");
+    for (what, words) in [("service", "Networks      back 10."), ("network", "Services      web (10.")] {
+        let name = if what == "service" { "web" } else { "back" };
+        says(&cluster.shoal(1, &[what, "inspect", "--pretty", name])?, words)?;
+    }
+    cluster.docker(1, &["service", "rm", "web"])?;
+    wait::until("the network's end", STOP_MAX, POLL, || {
+        let said = cluster.docker(1, &["network", "prune", "--force"])?;
+        wait::seen(said.contains("back"), || said)
+    })
+    .map(drop)
 }
 
 fn across(lab: &mut Lab, peer: Peer) -> Result<()> {

@@ -28,9 +28,18 @@ pub enum NetworkVerb {
         /// With the services in them and their tasks.
         #[arg(long, short)]
         verbose: bool,
+        /// For people.
+        #[arg(long)]
+        pretty: bool,
         /// Always json; here for symmetry.
         #[arg(long, value_enum, default_value = "json", hide = true)]
         format: Format,
+    },
+    /// Remove the networks that nothing is in: those that span nodes, and those of this node's engine.
+    Prune {
+        /// Which: until=24h, label=K[=V], label!=K[=V]; repeatable.
+        #[arg(long, value_name = "KEY=VALUE", value_parser = words::pair)]
+        filter: Vec<(String, String)>,
     },
     /// Remove networks.
     #[command(visible_alias = "remove")]
