@@ -205,7 +205,7 @@ async fn enter(node: Node, config: NodeConfig) {
             Start::Idle | Start::ForceNewCluster => return,
             Start::Init => node.init(InitOptions {
                 advertise: None,
-                spec: ClusterSpec::default(),
+                spec: ClusterSpec { address_pools: config.address_pools.clone(), ..ClusterSpec::default() },
                 availability: config.availability,
                 force_new_cluster: false,
             }),

@@ -45,10 +45,16 @@ pub(crate) fn create_body(flags: &NetworkCreate) -> Outcome<Value> {
     if flags.gateway.len() > flags.subnet.len() {
         return Err(CliError::Usage("each --gateway needs the --subnet that it is in".into()));
     }
+    if flags.ip_range.len() > flags.subnet.len() {
+        return Err(CliError::Usage("each --ip-range needs the --subnet that it is a part of".into()));
+    }
     let ranges = flags.subnet.iter().enumerate().map(|(place, subnet)| {
         let mut range = json!({"Subnet": subnet});
         if let Some(gateway) = flags.gateway.get(place) {
             put(&mut range, "Gateway", gateway.to_string());
+        }
+        if let Some(part) = flags.ip_range.get(place) {
+            put(&mut range, "IPRange", part.as_str());
         }
         range
     });

@@ -271,7 +271,10 @@ fn network() -> Network {
             internal: true,
             attachable: true,
             ipv6: true,
-            pools: vec![pool("10.128.0.0/20"), pool("fd00::/64")],
+            pools: vec![
+                pool("10.128.0.0/20").within("10.128.8.0/24".parse().unwrap()).unwrap(),
+                pool("fd00::/64"),
+            ],
         },
         cursors: vec![4, 1],
     }

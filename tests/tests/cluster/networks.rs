@@ -24,6 +24,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("networks_outlive_their_daemon_and_a_flush", outlive),
     ours("full_network_says_why_tasks_wait", full),
     ours("network_has_both_families", families),
+    ours("ranges_come_from_the_clusters_pools", pools),
 ];
 
 const POLL: Duration = Duration::from_millis(100);
@@ -481,4 +482,51 @@ fn families(lab: &mut Lab, peer: Peer) -> Result<()> {
         await_answer(&cluster, (2, &from), &format!("http://[{address}]:80/"))?;
     }
     Ok(())
+}
+
+/// Ranges and addresses come from where the one who began the cluster said, be it by Docker's words or by the daemon's flags.
+fn pools(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let mut cluster = Cluster::new(lab, peer);
+    cluster.start(1)?;
+    let length = "--default-addr-pool-mask-length";
+    for (pools, words) in [
+        (&["--default-addr-pool", "10.20.0.0/16", length, "8"][..], "SubnetSize: 8: no range of /8"),
+        (&["--default-addr-pool", "127.0.0.0/8"], "DefaultAddrPool: 127.0.0.0/8 is no range for containers"),
+    ] {
+        says(&cluster.docker_fails(1, &[&["swarm", "init"], pools].concat())?, words)?;
+    }
+    let two = ["--default-addr-pool", "10.20.0.0/25", "--default-addr-pool", "172.29.0.0/16", length, "26"];
+    let advertise = ["--advertise-addr", &shoal_tests::lab::address(1)];
+    cluster.docker(1, &[&["swarm", "init"][..], &advertise, &two].concat())?;
+    let info = cluster.docker(1, &["info"])?;
+    says(&info, "Default Address Pool: 10.20.0.0/25  172.29.0.0/16")?;
+    says(&info, "SubnetSize: 26")?;
+    for (name, subnet) in [("a", "10.20.0.0/26"), ("b", "10.20.0.64/26"), ("c", "172.29.0.0/26")] {
+        cluster.docker(1, &["network", "create", "--driver", "overlay", name])?;
+        let format = "{{(index .IPAM.Config 0).Subnet}}";
+        let found = cluster.docker(1, &["network", "inspect", "--format", format, name])?;
+        ensure!(found.trim() == subnet, "{name} has {found}");
+    }
+    let part = ["--subnet", "10.9.8.0/24", "--ip-range", "10.9.8.128/29"];
+    cluster.docker(1, &[&["network", "create", "--driver", "overlay"][..], &part, &["part"]].concat())?;
+    create(&cluster, "web", 2, &["--network", "part"])?;
+    let all = [addresses(&cluster, "web")?, vec![virtual_address(&cluster, "web")?]].concat();
+    let number = |address: &String| address.strip_prefix("10.9.8.").and_then(|last| last.parse::<u8>().ok());
+    ensure!(
+        all.len() == 3 && all.iter().all(|a| number(a).is_some_and(|n| (128..136).contains(&n))),
+        "outside of the part: {all:?}"
+    );
+    let web = container(&cluster, 1, "web")?;
+    await_answer(&cluster, (1, &web), "http://web.part:80/")?;
+
+    let flags = ["--init", "--default-addr-pool", "10.30.0.0/16"];
+    cluster.lab.host_mut(2).start_node(&flags)?;
+    wait::until("a cluster of its own", START_MAX, POLL, || {
+        let info = cluster.docker(2, &["info"])?;
+        wait::seen(
+            info.contains("Default Address Pool: 10.30.0.0/16") && info.contains("SubnetSize: 24"),
+            || info,
+        )
+    })
+    .map(drop)
 }

@@ -73,6 +73,9 @@ pub struct NetworkCreate {
     /// Address of the nodes in the range at the same place; its first if none is said.
     #[arg(long, value_name = "ADDRESS")]
     pub gateway: Vec<IpAddr>,
+    /// Part of the range at the same place that addresses are handed out from; all of it if none is said.
+    #[arg(long, value_name = "CIDR")]
+    pub ip_range: Vec<String>,
     /// Label; repeatable.
     #[arg(long, short, value_name = "K=V", value_parser = words::pair)]
     pub label: Vec<(String, String)>,

@@ -274,10 +274,11 @@ fn network_requests_match_the_golden_ones() {
     assert_eq!(network_create("shoal network create back").expect("valid"), least);
     assert_eq!(network_create("shoal network create -d overlay back").expect("valid"), least);
     let line = "shoal network create --attachable --internal --ipv6 --subnet 10.7.0.0/24 --gateway 10.7.0.9 \
+        --ip-range 10.7.0.128/25 \
         --subnet fd00::/64 --label a=b --opt encrypted back";
     let golden = json!({
         "Name": "back", "Driver": "overlay", "Scope": "swarm", "Attachable": true, "Internal": true, "EnableIPv6": true,
-        "IPAM": {"Config": [{"Subnet": "10.7.0.0/24", "Gateway": "10.7.0.9"}, {"Subnet": "fd00::/64"}]},
+        "IPAM": {"Config": [{"Subnet": "10.7.0.0/24", "Gateway": "10.7.0.9", "IPRange": "10.7.0.128/25"}, {"Subnet": "fd00::/64"}]},
         "Labels": {"a": "b"}, "Options": {"encrypted": ""},
     });
     assert_eq!(network_create(line).expect("valid"), golden);
@@ -325,6 +326,16 @@ fn swarm_requests_match_the_golden_ones() {
         "Spec": {"CAConfig": {"NodeCertExpiry": 172_800_000_000_000_i64}, "Orchestration": {"TaskHistoryRetentionLimit": 2}},
     });
     assert_eq!(super::super::swarm::init_body(&flags), golden);
+    let Verb::Swarm(SwarmVerb::Init(flags)) = verb(
+        "shoal swarm init --default-addr-pool 10.1.0.0/16 --default-addr-pool 10.2.0.0/16 --default-addr-pool-mask-length 26",
+    ) else {
+        panic!("init")
+    };
+    let body = super::super::swarm::init_body(&flags);
+    assert_eq!(
+        (&body["DefaultAddrPool"], &body["SubnetSize"]),
+        (&json!(["10.1.0.0/16", "10.2.0.0/16"]), &json!(26))
+    );
     let Verb::Swarm(SwarmVerb::Join(flags)) =
         verb("shoal swarm join --token T --availability drain 10.0.0.1:2377 10.0.0.2:2377")
     else {

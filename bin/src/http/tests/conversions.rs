@@ -209,7 +209,8 @@ proptest! {
         second in any::<u8>(), length in 16u8..29,
     ) {
         let (internal, attachable, ipv6) = flags;
-        let mut pools = vec![Pool::new(format!("10.{second}.0.0/{length}").parse().unwrap(), None).unwrap()];
+        let part = format!("10.{second}.0.0/{}", length + 1);
+        let mut pools = vec![Pool::new(format!("10.{second}.0.0/{length}").parse().unwrap(), None).unwrap().within(part.parse().unwrap()).unwrap()];
         if ipv6 {
             pools.push(Pool::new("fd00::/64".parse().unwrap(), Some("fd00::9".parse().unwrap())).unwrap());
         }

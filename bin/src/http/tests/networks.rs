@@ -75,11 +75,14 @@ async fn a_network_lives_from_create_to_remove() {
 async fn ranges_are_taken_as_given_and_the_second_family_is_added() {
     let server = Server::start(&Fake::manager(), None).await;
     let both = json!({"Name": "six", "Scope": "swarm", "EnableIPv6": true, "Internal": true,
-        "IPAM": {"Config": [{"Subnet": "10.9.8.0/24", "Gateway": "10.9.8.254"}]}});
+        "IPAM": {"Config": [{"Subnet": "10.9.8.0/24", "Gateway": "10.9.8.254", "IPRange": "10.9.8.64/26"}]}});
     id_of(&server, &both).await;
     let network = server.ask("GET", "/networks/six", "").await.json();
     let config = network["IPAM"]["Config"].as_array().unwrap();
-    assert_eq!(config[0], json!({"Subnet": "10.9.8.0/24", "Gateway": "10.9.8.254"}));
+    assert_eq!(
+        config[0],
+        json!({"Subnet": "10.9.8.0/24", "Gateway": "10.9.8.254", "IPRange": "10.9.8.64/26"})
+    );
     assert!(config[1]["Subnet"].as_str().unwrap().starts_with("fd"), "{config:?}");
     assert_eq!((&network["EnableIPv6"], &network["Internal"]), (&json!(true), &json!(true)));
 }
@@ -109,7 +112,12 @@ async fn what_a_network_cannot_be_is_refused_by_field() {
             "IPAM.Config[0].Gateway: ",
         ),
         (
-            json!({"IPAM": {"Config": [{"Subnet": "10.0.0.0/24", "IPRange": "10.0.0.0/25"}]}}),
+            json!({"IPAM": {"Config": [{"Subnet": "10.0.0.0/24", "IPRange": "10.0.1.0/25"}]}}),
+            "IPAM.Config[0].IPRange: 10.0.1.0/25 is no part of",
+        ),
+        (json!({"IPAM": {"Config": [{"IPRange": "10.0.1.0/25"}]}}), "IPAM.Config[0].Subnet: "),
+        (
+            json!({"IPAM": {"Config": [{"Subnet": "10.0.0.0/24", "IPRange": "x"}]}}),
             "IPAM.Config[0].IPRange: ",
         ),
         (

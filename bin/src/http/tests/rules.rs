@@ -68,6 +68,34 @@ async fn init_join_and_leave_go_through_the_node() {
 }
 
 #[tokio::test]
+async fn networks_get_their_ranges_from_the_pools_of_init() {
+    for (body, shown, subnet) in [
+        (
+            r#"{"DefaultAddrPool":["10.20.0.0/16","172.30.0.0/16"],"SubnetSize":26}"#,
+            json!([["10.20.0.0/16", "172.30.0.0/16"], 26]),
+            "10.20.0.0/26",
+        ),
+        (r#"{"DefaultAddrPool":["10.20.0.0/16"]}"#, json!([["10.20.0.0/16"], 24]), "10.20.0.0/24"),
+        (r#"{"DefaultAddrPool":[],"SubnetSize":22}"#, json!([["10.128.0.0/9"], 22]), "10.128.0.0/22"),
+    ] {
+        let server = Server::start(&Fake::inactive(), None).await;
+        assert_eq!(server.ask("POST", "/swarm/init", body).await.status, 200, "{body}");
+        let swarm = server.ask("GET", "/swarm", "").await.json();
+        let info = server.ask("GET", "/info", "").await.json()["Swarm"]["Cluster"].clone();
+        // A change of other settings leaves them as they are.
+        let path = format!("/swarm/update?version={}", swarm["Version"]["Index"]);
+        assert_eq!(server.ask("POST", &path, &swarm["Spec"].to_string()).await.status, 200);
+        for seen in [swarm, info, server.ask("GET", "/swarm", "").await.json()] {
+            assert_eq!(json!([seen["DefaultAddrPool"], seen["SubnetSize"]]), shown);
+        }
+        let made = server.ask("POST", "/networks/create", r#"{"Name":"back","Driver":"overlay"}"#).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let network = server.ask("GET", "/networks/back", "").await.json();
+        assert_eq!(network["IPAM"]["Config"][0]["Subnet"], subnet);
+    }
+}
+
+#[tokio::test]
 async fn what_init_and_join_cannot_do_is_refused_by_name() {
     let server = Server::start(&Fake::inactive(), None).await;
     for (path, body, field) in [
@@ -76,8 +104,10 @@ async fn what_init_and_join_cannot_do_is_refused_by_name() {
         ("/swarm/init", r#"{"ListenAddr":"10.0.0.9:2377"}"#, "ListenAddr"),
         ("/swarm/init", r#"{"DataPathAddr":"10.0.0.9"}"#, "DataPathAddr"),
         ("/swarm/init", r#"{"DataPathPort":7777}"#, "DataPathPort"),
-        ("/swarm/init", r#"{"DefaultAddrPool":["172.16.0.0/12"]}"#, "DefaultAddrPool"),
-        ("/swarm/init", r#"{"SubnetSize":16}"#, "SubnetSize"),
+        ("/swarm/init", r#"{"DefaultAddrPool":["fd00::/8"]}"#, "DefaultAddrPool"),
+        ("/swarm/init", r#"{"DefaultAddrPool":["10.0.0.0/8","10.1.0.0/16"]}"#, "DefaultAddrPool"),
+        ("/swarm/init", r#"{"SubnetSize":30}"#, "SubnetSize"),
+        ("/swarm/init", r#"{"DefaultAddrPool":["10.0.0.0/16"],"SubnetSize":8}"#, "SubnetSize"),
         ("/swarm/init", r#"{"Availability":"lazy"}"#, "Availability"),
         ("/swarm/init", r#"{"Spec":{"Orchestration":{"Foo":1}}}"#, "unknown field Spec.Orchestration.Foo"),
         ("/swarm/join", r#"{"RemoteAddrs":["a"]}"#, "JoinToken"),
