@@ -56,6 +56,7 @@ fn route(number: u8, name: &str, virt: Option<u8>, tasks: u8) -> Route {
             target_port: 80,
             published_port: 8080,
             mode: PortMode::Ingress,
+            at: Vec::new(),
         }],
         options: Options::default(),
         backends: (5..5 + tasks).map(task).collect(),

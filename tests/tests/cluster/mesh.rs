@@ -18,6 +18,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("published_port_answers_at_its_addresses_alone", at_addresses),
     ours("releases_lose_no_request", releases),
     ours("datagrams_pass_published_ports", datagrams),
+    ours("datagrams_leave_a_task_that_leaves", datagrams_leave),
     ours("task_is_told_its_client", told),
     ours("lost_node_takes_no_more_traffic", lost_node),
 ];
@@ -32,7 +33,13 @@ pub(super) fn create(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: 
     create_of(cluster, name, replicas, flags, "serve")
 }
 
-fn create_of(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str], verb: &str) -> Result<()> {
+pub(super) fn create_of(
+    cluster: &Cluster<'_>,
+    name: &str,
+    replicas: usize,
+    flags: &[&str],
+    verb: &str,
+) -> Result<()> {
     let flags = [&["--stop-grace-period", "1s"], flags].concat();
     traffic::create(cluster, TRAFFIC, verb, (name, replicas), &flags)
 }
@@ -304,6 +311,62 @@ fn datagrams(lab: &mut Lab, peer: Peer) -> Result<()> {
         figures["servers"].as_object().is_some_and(|servers| servers.len() == 2),
         "one of two: {figures}"
     );
+    Ok(())
+}
+
+/// A client that never falls silent goes on with the tasks that are left, through a published port as well as through a virtual address.
+fn datagrams_leave(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = Cluster::form(lab, peer, 1, 1)?;
+    cluster.docker(1, &["network", "create", "--driver", "overlay", "back"])?;
+    let one_each = ["--network", "back", "--replicas-max-per-node", "1", "--label", "shoal.drain=5s"];
+    create(&cluster, "web", 2, &one_each)?;
+    create_of(&cluster, "echo", 2, &[&one_each[..], &["--publish", "5353:80/udp"]].concat(), "echo")?;
+    cluster.await_running("web", 2, &[], START_MAX)?;
+    cluster.await_running("echo", 2, &[], START_MAX)?;
+    let inspected: Value = serde_json::from_str(&cluster.docker(1, &["service", "inspect", "echo"])?)?;
+    let virtual_address = inspected[0]["Endpoint"]["VirtualIPs"][0]["Addr"].as_str().unwrap_or_default();
+    let virtual_address = format!("{}:80", virtual_address.split('/').next().unwrap_or_default());
+    let web =
+        cluster.lab.docker(1, &["ps", "--quiet", "--filter", "label=com.docker.swarm.service.name=web"])?;
+    let web = web.text().trim().to_owned();
+    let inside = |addr: &str, seconds: &str| {
+        let mut command = shoal_tests::lab::docker(&cluster.lab.host(1).engine_socket());
+        command.args(["exec", &web, "/traffic", "stream", addr, seconds]);
+        command
+    };
+    let outside =
+        |addr: &str, seconds: &str| cluster.lab.host(1).inside().command([TRAFFIC, "stream", addr, seconds]);
+    let published = format!("{}:5353", address(2));
+    let figures = |said: &[u8]| serde_json::from_slice::<Value>(said).context("no figures");
+    wait::until("echoes", START_MAX, Duration::from_millis(100), || {
+        let both =
+            [inside(&virtual_address, "1").output()?.stdout, outside(&published, "1").output()?.stdout];
+        let both = [figures(&both[0])?, figures(&both[1])?];
+        wait::seen(both.iter().all(|of| of["answered"].as_u64() > Some(10)), || format!("{both:?}"))
+    })?;
+    // Several of each: whichever task leaves, some of them were with it.
+    let spawn = |mut command: std::process::Command| command.stdout(Stdio::piped()).spawn();
+    let mut all = Vec::new();
+    for number in 0..12 {
+        all.push(("by the virtual address", spawn(inside(&virtual_address, "14"))?));
+        all.push(("through the port", spawn(outside(&published, "14"))?));
+        std::thread::sleep(Duration::from_millis(20 * number));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    cluster.docker(1, &["service", "scale", "--detach", "echo=1"])?;
+    cluster.await_running("echo", 1, &[], STOP_MAX)?;
+    let mut moved = std::collections::BTreeMap::new();
+    let mut lasts = std::collections::BTreeSet::new();
+    for (way, child) in all {
+        let figures = figures(&child.wait_with_output()?.stdout)?;
+        println!("{way}: {figures}");
+        lasts.insert(figures["last"].as_str().unwrap_or_default().to_owned());
+        ensure!(figures["longest_ms"].as_u64() < Some(2_000), "{way} there was silence: {figures}");
+        let servers = figures["servers"].as_object().map_or(0, serde_json::Map::len);
+        *moved.entry(way).or_insert(0) += usize::from(servers == 2);
+    }
+    ensure!(lasts.len() == 1, "the last answers came from several tasks: {lasts:?}");
+    ensure!(moved.len() == 2 && moved.values().all(|count| *count > 0), "none had to move: {moved:?}");
     Ok(())
 }
 
