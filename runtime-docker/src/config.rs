@@ -73,7 +73,7 @@ fn host(task: &Task, spec: &ContainerSpec, ports: PortMap) -> Result<HostConfig,
             typ: text(&driver.name),
             config: Some(driver.options.clone().into_iter().collect()),
         }),
-        port_bindings: (!ports.is_empty()).then(|| ports),
+        port_bindings: (!ports.is_empty()).then_some(ports),
         ..HostConfig::default()
     })
 }

@@ -150,7 +150,7 @@ fn addresses_come_from_the_part_that_was_named_alone() {
         (0, "no free address in network 'a' (10.0.9.8/30)".into())
     );
     assert!(place(&mut state, 3, 1).is_err());
-    assert!(crate::check::check(&state).is_empty());
+    assert!(check(&state).is_empty());
 }
 
 #[test]
