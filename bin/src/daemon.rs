@@ -124,7 +124,8 @@ fn controller(config: &NodeConfig, hostname: &str) -> anyhow::Result<ControllerF
         Engine::Docker(path) => {
             let path = path.to_str().context("--engine: the path is not UTF-8")?.to_owned();
             Ok(Arc::new(move |node| -> Arc<dyn Controller> {
-                Arc::new(DockerController::connect(&path, node, &hostname))
+                let runtime = DockerController::connect(&path, node, &hostname);
+                Arc::new(runtime.with_addresses(shoal_net::own_addresses))
             }))
         }
         Engine::Process => {
@@ -204,7 +205,7 @@ async fn enter(node: Node, config: NodeConfig) {
             Start::Idle | Start::ForceNewCluster => return,
             Start::Init => node.init(InitOptions {
                 advertise: None,
-                spec: ClusterSpec::default(),
+                spec: ClusterSpec { address_pools: config.address_pools.clone(), ..ClusterSpec::default() },
                 availability: config.availability,
                 force_new_cluster: false,
             }),

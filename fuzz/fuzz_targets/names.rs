@@ -15,7 +15,7 @@ use shoal_core::names::NameTable;
 static TABLE: LazyLock<NameTable> = LazyLock::new(|| {
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
     let (id, service) = (NetworkId::from_u128(1), ServiceId::from_u128(1));
-    let pool = Pool { subnet: "10.0.0.0/24".parse().expect("a range"), gateway: address("10.0.0.1") };
+    let pool = Pool { subnet: "10.0.0.0/24".parse().expect("a range"), gateway: address("10.0.0.1"), range: None };
     let (internal, attachable) = (false, false);
     let network = NetworkInfo { id, name: "net".into(), internal, attachable, pools: vec![pool] };
     let backend = Backend {
@@ -31,6 +31,7 @@ static TABLE: LazyLock<NameTable> = LazyLock::new(|| {
         target_port: 80,
         published_port: 80,
         mode: PortMode::Ingress,
+        at: Vec::new(),
     };
     let place = RouteNetwork {
         network: Arc::new(network),

@@ -3,6 +3,7 @@
 //! What the messages mean is not known here; who may send which is, in [`access`].
 
 pub mod access;
+mod addresses;
 mod bind;
 pub mod ca;
 mod endpoint;
@@ -25,6 +26,7 @@ mod threads;
 mod tls;
 mod tools;
 
+pub use addresses::own_addresses;
 pub use endpoint::{BindError, CallError, Endpoint, EndpointConfig, Peer, RESET_KEY_BYTES, Wire, bind_udp};
 pub use frame::{Frame, FrameError, FrameReceiver, FrameSender};
 pub use identity::Identity;

@@ -7,16 +7,21 @@ use bollard::models::{
     MountBindOptionsPropagationEnum, MountTmpfsOptions, MountType, MountVolumeOptions,
     MountVolumeOptionsDriverConfig, PortBinding, PortMap, ResourcesUlimits,
 };
+use shoal_core::mesh::at_host;
 use shoal_core::model::{self, ContainerSpec, MountKind, NodeId, PortConfig, PortMode, Protocol, Task};
 use shoal_core::task::{ControllerError, Expansion};
 
 use crate::{labels, networks};
+
+/// Tells the addresses of this host.
+pub(crate) type OwnAddresses = dyn Fn() -> std::io::Result<Vec<std::net::IpAddr>> + Send + Sync;
 
 /// What the engine is asked to make for a task.
 pub(crate) fn container(
     task: &Task,
     node: NodeId,
     hostname: &str,
+    own: &OwnAddresses,
 ) -> Result<ContainerCreateBody, ControllerError> {
     let expanded = Expansion::new(task, node, hostname).container();
     let spec = expanded.map_err(|error| ControllerError::Task(error.to_string()))?;
@@ -36,13 +41,13 @@ pub(crate) fn container(
         stop_timeout: Some(whole_seconds(spec.stop_grace())),
         healthcheck: spec.healthcheck.as_ref().map(health),
         exposed_ports: list(&host_ports.iter().map(|port| port_key(port)).collect::<Vec<_>>()),
-        host_config: Some(host(task, &spec, &host_ports)?),
+        host_config: Some(host(task, &spec, port_bindings(&host_ports, own)?)?),
         networking_config: networks::first(task).map(|(_, config)| config),
         ..ContainerCreateBody::default()
     })
 }
 
-fn host(task: &Task, spec: &ContainerSpec, ports: &[&PortConfig]) -> Result<HostConfig, ControllerError> {
+fn host(task: &Task, spec: &ContainerSpec, ports: PortMap) -> Result<HostConfig, ControllerError> {
     let (limits, reservations) = (&task.spec.resources.limits, &task.spec.resources.reservations);
     let mounts: Result<Vec<Mount>, ControllerError> = spec.mounts.iter().map(mount).collect();
     Ok(HostConfig {
@@ -68,7 +73,7 @@ fn host(task: &Task, spec: &ContainerSpec, ports: &[&PortConfig]) -> Result<Host
             typ: text(&driver.name),
             config: Some(driver.options.clone().into_iter().collect()),
         }),
-        port_bindings: (!ports.is_empty()).then(|| port_bindings(ports)),
+        port_bindings: (!ports.is_empty()).then_some(ports),
         ..HostConfig::default()
     })
 }
@@ -158,7 +163,8 @@ fn extra_hosts(lines: &[String]) -> Result<Vec<String>, ControllerError> {
     Ok(out)
 }
 
-fn port_bindings(ports: &[&PortConfig]) -> PortMap {
+/// Where each port is bound. One that names addresses is bound at those that this host has, and nowhere if it has none of them.
+fn port_bindings(ports: &[&PortConfig], own: &OwnAddresses) -> Result<PortMap, ControllerError> {
     let mut bindings = PortMap::new();
     for port in ports {
         // An empty port lets the engine choose.
@@ -166,14 +172,19 @@ fn port_bindings(ports: &[&PortConfig]) -> PortMap {
             0 => String::new(),
             number => number.to_string(),
         };
-        let binding = PortBinding { host_ip: None, host_port: Some(host_port) };
-        bindings
-            .entry(port_key(port))
-            .or_insert_with(|| Some(Vec::new()))
-            .get_or_insert_default()
-            .push(binding);
+        let addresses = if port.at.is_empty() {
+            vec![None]
+        } else {
+            let own = own()
+                .map_err(|error| ControllerError::Unavailable(format!("this host's addresses: {error}")))?;
+            at_host(&port.at, &own).into_iter().map(|address| Some(address.to_string())).collect()
+        };
+        let binding = |host_ip| PortBinding { host_ip, host_port: Some(host_port.clone()) };
+        let bound = bindings.entry(port_key(port)).or_insert_with(|| Some(Vec::new()));
+        bound.get_or_insert_default().extend(addresses.into_iter().map(binding));
     }
-    bindings
+    bindings.retain(|_, bound| bound.as_ref().is_some_and(|bound| !bound.is_empty()));
+    Ok(bindings)
 }
 
 fn port_key(port: &PortConfig) -> String {

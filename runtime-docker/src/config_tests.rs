@@ -31,7 +31,11 @@ fn task(spec: TaskSpec) -> Task {
 }
 
 fn of(container: ContainerSpec) -> Result<ContainerCreateBody, ControllerError> {
-    container_of(&task(TaskSpec { container, ..TaskSpec::default() }), NodeId::from_u128(5), "host")
+    container_of(&task(TaskSpec { container, ..TaskSpec::default() }), NodeId::from_u128(5), "host", &own)
+}
+
+fn own() -> std::io::Result<Vec<std::net::IpAddr>> {
+    Ok(vec![[127, 0, 0, 1].into(), [10, 0, 0, 7].into()])
 }
 
 fn words(values: &[&str]) -> Vec<String> {
@@ -121,11 +125,18 @@ fn resources_log_driver_and_host_ports_are_mapped() {
         published_port,
         ..PortConfig::default()
     };
-    let ports =
-        vec![port(PortMode::Host, 80, 8080), port(PortMode::Host, 81, 0), port(PortMode::Ingress, 82, 82)];
+    let at = |text: &str| vec![shoal_core::mesh::place(text).unwrap()];
+    let ports = vec![
+        port(PortMode::Host, 80, 8080),
+        port(PortMode::Host, 81, 0),
+        port(PortMode::Ingress, 82, 82),
+        PortConfig { at: at("10.0.0.0/8"), ..port(PortMode::Host, 83, 8083) },
+        PortConfig { at: at("192.0.2.9"), ..port(PortMode::Host, 84, 8084) },
+        PortConfig { at: at("::1"), ..port(PortMode::Host, 85, 8085) },
+    ];
     let task = Task { ports, ..task(spec) };
-    let body = container(&task, NodeId::default(), "host").unwrap();
-    assert_eq!(body.exposed_ports, Some(words(&["80/tcp", "81/tcp"])));
+    let body = container(&task, NodeId::default(), "host", &own).unwrap();
+    assert_eq!(body.exposed_ports, Some(words(&["80/tcp", "81/tcp", "83/tcp", "84/tcp", "85/tcp"])));
     let host = body.host_config.unwrap();
     assert_eq!((host.nano_cpus, host.memory, host.pids_limit), (Some(5), Some(6), Some(7)));
     assert_eq!(host.memory_reservation, Some(4));
@@ -133,6 +144,12 @@ fn resources_log_driver_and_host_ports_are_mapped() {
     let bindings = host.port_bindings.unwrap();
     let published = |key: &str| bindings[key].as_ref().unwrap()[0].host_port.clone().unwrap();
     assert_eq!((published("80/tcp"), published("81/tcp")), ("8080".into(), String::new()));
+    let ips = |key: &str| {
+        let bound = bindings.get(key).and_then(Clone::clone).unwrap_or_default();
+        bound.into_iter().map(|binding| binding.host_ip.unwrap_or_default()).collect::<Vec<_>>()
+    };
+    assert_eq!((ips("80/tcp"), ips("83/tcp")), (words(&[""]), words(&["10.0.0.7"])));
+    assert_eq!((ips("84/tcp"), ips("85/tcp")), (words(&[]), words(&["::1"])));
 }
 
 #[test]

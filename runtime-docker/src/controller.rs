@@ -50,6 +50,7 @@ pub struct DockerController {
     docker: OnceLock<Docker>,
     known: Mutex<BTreeMap<TaskId, Known>>,
     pub(crate) networks: Networks,
+    own: Box<config::OwnAddresses>,
 }
 
 impl DockerController {
@@ -64,7 +65,17 @@ impl DockerController {
             docker: OnceLock::new(),
             known: Mutex::default(),
             networks: Networks::default(),
+            own: Box::new(|| Ok(Vec::new())),
         }
+    }
+
+    /// With what tells the addresses of this host: ports that name some are bound at those. Without it a host has its loopback alone.
+    #[must_use]
+    pub fn with_addresses(
+        self,
+        own: impl Fn() -> std::io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { own: Box::new(own), ..self }
     }
 
     pub(crate) fn docker(&self) -> Answer<&Docker> {
@@ -135,7 +146,7 @@ impl DockerController {
     }
 
     async fn create(&self, task: &Task, progress: &Progress) -> Answer<ContainerStatus> {
-        let body = config::container(task, self.node, &self.hostname)?;
+        let body = config::container(task, self.node, &self.hostname, &*self.own)?;
         let docker = self.docker()?;
         self.networks.ensure(docker, task.id, &task.networks).await?;
         let name = task.name();

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::reference::{Reference, Wanted};
-use shoal_core::model;
 use shoal_core::model::{
     EndpointSpec, Meta, Node, NodeDescription, NodeId, NodeState, NodeStatus, Platform, Preference,
     Resources, Service, ServiceId, ServiceMode, ServiceSpec, Slot, Task, TaskId, TaskSpec, TaskState,
@@ -21,6 +20,7 @@ use shoal_core::model::{
 };
 use shoal_core::scheduler::{Demand, NodeTable, Scheduler};
 use shoal_core::store::{Command, State, Write};
+use shoal_core::{mesh, model};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 /// The least of so many rounds counts: other work on a shared machine only ever adds.

@@ -106,6 +106,21 @@ impl OverlayTable {
         self.virtuals.iter().map(|(address, (_, of))| (*address, of))
     }
 
+    /// Whether datagrams that go to this virtual address must not be turned to this task any more.
+    #[must_use]
+    pub fn has_left(&self, to: IpAddr, task: IpAddr) -> bool {
+        self.virtuals.get(&to).is_some_and(|(_, of)| !of.backends.contains(&task))
+    }
+
+    /// Whether somebody stood behind a virtual address before who does not now; one that is gone itself leads nowhere anyway.
+    #[must_use]
+    pub fn lacks_backend_of(&self, before: &Self) -> bool {
+        let left = |(to, (_, of)): (&IpAddr, &(ServiceId, Virtual))| {
+            of.backends.iter().any(|task| self.has_left(*to, *task))
+        };
+        before.virtuals.iter().any(left)
+    }
+
     /// All addresses of tasks.
     pub fn places(&self) -> impl Iterator<Item = (IpAddr, &Place)> {
         self.places.iter().map(|(address, place)| (*address, place))
@@ -237,10 +252,21 @@ mod tests {
             table.virtuals().map(|(_, behind)| behind.backends.clone()).collect()
         };
         assert_eq!(behind(&table), [[ip("10.1.0.1"), ip("10.1.0.2")]]);
+        let earlier = table.clone();
         let after = route(1, &["10.1.9.9"], vec![some[0].clone()], vec![]);
         table.follow(&RouteChange { before: Some(before), after: Some(Arc::clone(&after)) });
         assert_eq!(behind(&table), [[ip("10.1.0.1")]]);
         assert_eq!(table.places().count(), 1);
+        // Datagrams must leave the one that left; what is no virtual address of anybody is left alone.
+        let left = |to: &str, task: &str| table.has_left(ip(to), ip(task));
+        assert!(
+            left("10.1.9.9", "10.1.0.2") && !left("10.1.9.9", "10.1.0.1") && !left("10.1.9.8", "10.1.0.2")
+        );
+        assert!(
+            table.lacks_backend_of(&earlier)
+                && !earlier.lacks_backend_of(&table)
+                && !table.lacks_backend_of(&table)
+        );
         table.follow(&RouteChange { before: Some(after), after: None });
         assert_eq!((table.virtuals().count(), table.places().count()), (0, 0));
     }

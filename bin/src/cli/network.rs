@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::args::{ListArgs, NetworkCreate, NetworkVerb};
-use super::client::{Client, encode};
+use super::client::{Client, encode, filters};
 use super::error::{CliError, Outcome};
 use super::output::{self, Format, items, text};
 use super::spec::json::{edit_map, put};
@@ -12,7 +12,10 @@ pub(crate) async fn run(client: &Client, verb: NetworkVerb) -> Outcome {
     match verb {
         NetworkVerb::Create(flags) => create(client, &flags).await,
         NetworkVerb::Ls { list } => ls(client, list).await,
-        NetworkVerb::Inspect { networks, verbose, .. } => inspect(client, &networks, verbose).await,
+        NetworkVerb::Inspect { networks, verbose, pretty, .. } => {
+            inspect(client, &networks, verbose, pretty).await
+        }
+        NetworkVerb::Prune { filter } => prune(client, &filter).await,
         NetworkVerb::Rm { networks } => {
             for network in networks {
                 client.delete(&format!("/networks/{}", encode(&network))).await?;
@@ -42,10 +45,16 @@ pub(crate) fn create_body(flags: &NetworkCreate) -> Outcome<Value> {
     if flags.gateway.len() > flags.subnet.len() {
         return Err(CliError::Usage("each --gateway needs the --subnet that it is in".into()));
     }
+    if flags.ip_range.len() > flags.subnet.len() {
+        return Err(CliError::Usage("each --ip-range needs the --subnet that it is a part of".into()));
+    }
     let ranges = flags.subnet.iter().enumerate().map(|(place, subnet)| {
         let mut range = json!({"Subnet": subnet});
         if let Some(gateway) = flags.gateway.get(place) {
             put(&mut range, "Gateway", gateway.to_string());
+        }
+        if let Some(part) = flags.ip_range.get(place) {
+            put(&mut range, "IPRange", part.as_str());
         }
         range
     });
@@ -88,12 +97,69 @@ pub(crate) fn table(networks: &[Value]) -> String {
     output::table(&["ID", "NAME", "DRIVER", "SCOPE", "SUBNET"], &rows)
 }
 
-async fn inspect(client: &Client, networks: &[String], verbose: bool) -> Outcome {
+async fn inspect(client: &Client, networks: &[String], verbose: bool, pretty: bool) -> Outcome {
     let mut found = Vec::new();
     for network in networks {
-        found.push(client.get(&format!("/networks/{}?verbose={verbose}", encode(network))).await?);
+        let path = format!("/networks/{}?verbose={}", encode(network), verbose || pretty);
+        found.push(client.get(&path).await?);
     }
-    output::print(&output::json(&Value::Array(found)));
+    if pretty {
+        found.iter().for_each(|network| output::print(&describe(network)));
+    } else {
+        output::print(&output::json(&Value::Array(found)));
+    }
+    Ok(())
+}
+
+fn describe(network: &Value) -> String {
+    let ranges = network.pointer("/IPAM/Config").map(items).unwrap_or_default();
+    let range = |range: &Value| {
+        let part = text(range, "/IPRange");
+        let part = if part.is_empty() { String::new() } else { format!(", addresses from {part}") };
+        format!("{} (gateway {}{part})", text(range, "/Subnet"), text(range, "/Gateway"))
+    };
+    let pairs = |name: &str| {
+        let map = network.get(name).and_then(Value::as_object).into_iter().flatten();
+        map.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let flags = ["Internal", "Attachable", "EnableIPv6"];
+    let flags = flags.iter().filter(|flag| network[**flag] == true).map(|flag| flag.to_lowercase());
+    let services = network.get("Services").and_then(Value::as_object).into_iter().flatten();
+    let service = |(name, service): (&String, &Value)| {
+        let tasks = service.get("Tasks").map(items).unwrap_or_default().len();
+        let address = match text(service, "/VIP") {
+            "" => String::new(),
+            address => format!("{address}, "),
+        };
+        format!("{name} ({address}{tasks} tasks)")
+    };
+    let lines = [
+        ("ID", text(network, "/Id").to_owned()),
+        ("Name", text(network, "/Name").to_owned()),
+        ("Driver", text(network, "/Driver").to_owned()),
+        ("Scope", text(network, "/Scope").to_owned()),
+        ("Ranges", ranges.iter().map(range).collect::<Vec<_>>().join(", ")),
+        ("Is", flags.collect::<Vec<_>>().join(" ")),
+        ("Labels", pairs("Labels")),
+        ("Options", pairs("Options")),
+        ("Services", services.map(service).collect::<Vec<_>>().join(", ")),
+        ("Created", text(network, "/Created").to_owned()),
+    ];
+    lines.iter().filter(|(_, v)| !v.is_empty()).map(|(name, value)| format!("{name:<14}{value}\n")).collect()
+}
+
+async fn prune(client: &Client, wanted: &[(String, String)]) -> Outcome {
+    let keys: std::collections::BTreeSet<&str> = wanted.iter().map(|(key, _)| key.as_str()).collect();
+    let values = |key: &str| -> Vec<&str> {
+        wanted.iter().filter(|(name, _)| name == key).map(|(_, value)| value.as_str()).collect()
+    };
+    let all: Vec<(&str, Vec<&str>)> = keys.into_iter().map(|key| (key, values(key))).collect();
+    let all: Vec<(&str, &[&str])> = all.iter().map(|(key, values)| (*key, values.as_slice())).collect();
+    let pruned = client.post(&format!("/networks/prune?{}", filters(&all)), &Value::Null).await?;
+    let names = pruned.get("NetworksDeleted").map(items).unwrap_or_default();
+    names.iter().filter_map(Value::as_str).for_each(output::print);
     Ok(())
 }
 
@@ -110,6 +176,20 @@ pub(crate) async fn ids(client: &Client, targets: &[String]) -> Outcome<Vec<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_is_described_for_people() {
+        let network = json!({"Id": "9", "Name": "back", "Driver": "overlay", "Scope": "swarm", "Internal": true, "EnableIPv6": false,
+            "IPAM": {"Config": [{"Subnet": "10.7.0.0/24", "Gateway": "10.7.0.1", "IPRange": "10.7.0.128/25"}]},
+            "Labels": {"a": "b"}, "Services": {"web": {"VIP": "10.7.0.2", "Tasks": [{}, {}]}, "db": {"VIP": "", "Tasks": []}}});
+        let text = describe(&network);
+        assert!(
+            text.contains("Ranges        10.7.0.0/24 (gateway 10.7.0.1, addresses from 10.7.0.128/25)\n"),
+            "{text}"
+        );
+        assert!(text.contains("Is            internal\nLabels        a=b\n"), "{text}");
+        assert!(text.contains("Services      db (0 tasks), web (10.7.0.2, 2 tasks)\n"), "{text}");
+    }
 
     #[test]
     fn networks_are_listed_by_name_with_their_ranges() {

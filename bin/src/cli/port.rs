@@ -33,11 +33,28 @@ fn count(port: &Value, name: &str) -> u64 {
     number(port, &format!("/{name}")).unwrap_or_default()
 }
 
+/// The addresses of hosts at which it is published.
+fn at(port: &Value) -> String {
+    let at = port.get("HostAddresses").map(items).unwrap_or_default();
+    let at: Vec<&str> = at.iter().filter_map(Value::as_str).collect();
+    if at.is_empty() { "*".to_owned() } else { at.join(",") }
+}
+
+/// What has become of it on this host.
+fn here(port: &Value) -> &str {
+    let error = text(port, "/Error");
+    match port.get("ListeningAt").map(items) {
+        _ if !error.is_empty() => error,
+        Some([]) => "no such address",
+        _ => "listening",
+    }
+}
+
 fn table(ports: &[Value]) -> String {
     let row = |port: &Value| {
-        let error = text(port, "/Error");
         vec![
             published(port),
+            at(port),
             text(port, "/Service").to_owned(),
             count(port, "TargetPort").to_string(),
             count(port, "Backends").to_string(),
@@ -45,11 +62,12 @@ fn table(ports: &[Value]) -> String {
             count(port, "Connections").to_string(),
             count(port, "RefusedConnections").to_string(),
             count(port, "Retries").to_string(),
-            if error.is_empty() { "listening".to_owned() } else { error.to_owned() },
+            here(port).to_owned(),
         ]
     };
     let rows: Vec<_> = ports.iter().map(row).collect();
-    let headings = ["PORT", "SERVICE", "TARGET", "TASKS", "OPEN", "TOTAL", "REFUSED", "RETRIES", "HERE"];
+    let headings =
+        ["PORT", "AT", "SERVICE", "TARGET", "TASKS", "OPEN", "TOTAL", "REFUSED", "RETRIES", "HERE"];
     output::table(&headings, &rows)
 }
 
@@ -64,9 +82,12 @@ mod tests {
         let ports = [
             json!({"Service": "web", "Protocol": "tcp", "PublishedPort": 80, "TargetPort": 8080, "Backends": 3}),
             json!({"Service": "db", "Protocol": "tcp", "PublishedPort": 5432, "Error": "in use"}),
+            json!({"Service": "in", "Protocol": "udp", "PublishedPort": 53, "HostAddresses": ["10.0.0.0/8", "::1"], "ListeningAt": []}),
         ];
         let text = table(&ports);
-        assert!(text.contains("80/tcp     web       8080     3"), "{text}");
+        assert!(text.contains("80/tcp     *                web       8080     3"), "{text}");
+        let last = text.lines().nth(3).unwrap_or_default();
+        assert!(last.contains("10.0.0.0/8,::1") && last.ends_with("no such address"), "{text}");
         assert!(text.lines().nth(2).is_some_and(|line| line.ends_with("in use")), "{text}");
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn table(services: &[Value]) -> String {
             let mode = mode.and_then(|m| m.keys().next()).map(|k| k.to_lowercase()).unwrap_or_default();
             let count = |name: &str| number(service, &format!("/ServiceStatus/{name}")).unwrap_or_default();
             let ports = service.pointer("/Spec/EndpointSpec/Ports").map(items).unwrap_or_default();
-            let ports: Vec<String> = ports.iter().map(port).collect();
+            let ports: Vec<String> = ports.iter().map(|port| port_of(&service["Spec"], port)).collect();
             let image = text(service, "/Spec/TaskTemplate/ContainerSpec/Image");
             vec![
                 text(service, "/ID").chars().take(12).collect(),
@@ -92,10 +92,14 @@ pub(crate) fn table(services: &[Value]) -> String {
     output::table(&["ID", "NAME", "MODE", "RUNNING", "IMAGE", "PORTS"], &rows)
 }
 
-fn port(port: &Value) -> String {
+fn port_of(spec: &Value, port: &Value) -> String {
     let published = number(port, "/PublishedPort").map_or_else(|| "*".to_owned(), |p| p.to_string());
     let target = number(port, "/TargetPort").unwrap_or_default();
-    format!("{}:{published}->{target}/{}", text(port, "/PublishMode"), text(port, "/Protocol"))
+    let words = format!("{}:{published}->{target}/{}", text(port, "/PublishMode"), text(port, "/Protocol"));
+    match spec::places::of(spec, port) {
+        "" => words,
+        at => format!("{words} at {at}"),
+    }
 }
 
 async fn find(client: &Client, service: &str) -> Outcome<Value> {
@@ -119,14 +123,37 @@ async fn inspect(client: &Client, services: &[String], pretty: bool) -> Outcome 
         found.push(client.get(&format!("/services/{}?insertDefaults=true", encode(service))).await?);
     }
     if pretty {
-        found.iter().for_each(|service| output::print(&describe(service)));
+        let is_in_one = |service: &Value| !places(service).is_empty();
+        let networks = if found.iter().any(is_in_one) { client.get("/networks").await? } else { Value::Null };
+        found.iter().for_each(|service| output::print(&describe(service, items(&networks))));
     } else {
         output::print(&output::json(&Value::Array(found)));
     }
     Ok(())
 }
 
-fn describe(service: &Value) -> String {
+/// The networks that a service asks for.
+fn places(service: &Value) -> &[Value] {
+    service.pointer("/Spec/TaskTemplate/Networks").map(items).unwrap_or_default()
+}
+
+/// A place in a network: its name, the service's virtual addresses there, further names.
+fn place(service: &Value, wish: &Value, networks: &[Value]) -> String {
+    let target = text(wish, "/Target");
+    let network = networks.iter().find(|network| text(network, "/Id") == target);
+    let mut words = vec![network.map_or(target, |network| text(network, "/Name")).to_owned()];
+    let addresses = service.pointer("/Endpoint/VirtualIPs").map(items).unwrap_or_default();
+    let own = addresses.iter().filter(|address| text(address, "/NetworkID") == target);
+    words.extend(own.map(|address| text(address, "/Addr").to_owned()));
+    let aliases = wish.get("Aliases").map(items).unwrap_or_default();
+    let aliases: Vec<&str> = aliases.iter().filter_map(Value::as_str).collect();
+    if !aliases.is_empty() {
+        words.push(format!("as {}", aliases.join(" and ")));
+    }
+    words.join(" ")
+}
+
+fn describe(service: &Value, networks: &[Value]) -> String {
     let container = "/Spec/TaskTemplate/ContainerSpec";
     let list = |pointer: String| {
         let found = service.pointer(&pointer).map(items).unwrap_or_default();
@@ -144,7 +171,12 @@ fn describe(service: &Value) -> String {
         ("Command", list(format!("{container}/Command"))),
         ("Arguments", list(format!("{container}/Args"))),
         ("Constraints", list("/Spec/TaskTemplate/Placement/Constraints".to_owned())),
-        ("Ports", ports.iter().map(port).collect::<Vec<_>>().join(", ")),
+        ("Ports", ports.iter().map(|port| port_of(&service["Spec"], port)).collect::<Vec<_>>().join(", ")),
+        (
+            "Networks",
+            places(service).iter().map(|wish| place(service, wish, networks)).collect::<Vec<_>>().join(", "),
+        ),
+        ("Endpoint", text(service, "/Spec/EndpointSpec/Mode").to_owned()),
         ("Update", update.trim().to_owned()),
         ("Created", text(service, "/CreatedAt").to_owned()),
         ("Changed", text(service, "/UpdatedAt").to_owned()),
@@ -234,4 +266,31 @@ async fn rm(client: &Client, services: &[String], flags: &ConvergeArgs) -> Outco
         watch(client, &id, name, flags, Goal::Gone).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_description_names_networks_addresses_and_aliases() {
+        let service = json!({
+            "Spec": {
+                "Name": "web",
+                "Labels": {"shoal.publish.8080": "10.0.0.0/8"},
+                "TaskTemplate": {"Networks": [{"Target": "n1", "Aliases": ["www", "w"]}, {"Target": "n2"}]},
+                "EndpointSpec": {"Mode": "vip", "Ports": [
+                    {"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080, "PublishMode": "ingress"}]},
+            },
+            "Endpoint": {"VirtualIPs": [{"NetworkID": "n1", "Addr": "10.128.0.2/20"}]},
+        });
+        let text = describe(&service, &[json!({"Id": "n1", "Name": "back"})]);
+        assert!(
+            text.contains("Networks      back 10.128.0.2/20 as www and w, n2\nEndpoint      vip\n"),
+            "{text}"
+        );
+        assert!(text.contains("Ports         ingress:8080->80/tcp at 10.0.0.0/8\n"), "{text}");
+    }
 }

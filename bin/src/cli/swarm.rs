@@ -38,13 +38,17 @@ pub(crate) async fn run(client: &Client, verb: SwarmVerb) -> Outcome {
 pub(crate) fn init_body(flags: &InitArgs) -> Value {
     let mut spec = json!({});
     settings(&mut spec, &flags.settings);
-    json!({
+    let mut body = json!({
         "ListenAddr": flags.listen_addr,
         "AdvertiseAddr": flags.advertise_addr,
         "ForceNewCluster": flags.force_new_cluster,
         "Availability": flags.availability.to_string(),
         "Spec": spec,
-    })
+    });
+    let pools = &flags.default_addr_pool;
+    put_some(&mut body, "DefaultAddrPool", (!pools.is_empty()).then(|| pools.clone()));
+    put_some(&mut body, "SubnetSize", flags.default_addr_pool_mask_length);
+    body
 }
 
 /// The body of `POST /swarm/join`.

@@ -58,6 +58,12 @@ pub(super) struct Flags {
     /// After the majority of managers is lost for good: go on alone from this node's own state.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(super) force_new_cluster: Option<String>,
+    /// Range that networks of the cluster that --init begins get theirs from; repeatable [default: 10.128.0.0/9].
+    #[arg(long, value_name = "CIDR")]
+    pub(super) default_addr_pool: Vec<String>,
+    /// Length of those ranges' prefix [default: 24, or 20 where no pool is said].
+    #[arg(long, value_name = "N")]
+    pub(super) default_addr_pool_mask_length: Option<String>,
     /// Whether this node takes tasks when it inits or joins: active, pause or drain [default: active].
     #[arg(long, value_name = "WORD")]
     pub(super) availability: Option<String>,
@@ -94,6 +100,8 @@ impl Flags {
             "init" => one(&self.init),
             "join" => one(&self.join),
             "force-new-cluster" => one(&self.force_new_cluster),
+            "default-addr-pool" => self.default_addr_pool.clone(),
+            "default-addr-pool-mask-length" => one(&self.default_addr_pool_mask_length),
             "availability" => one(&self.availability),
             "name" => one(&self.name),
             "label" => self.label.clone(),

@@ -27,7 +27,7 @@ const fn key(name: &'static str, shape: Shape) -> Key {
 }
 
 /// The settings that all three sources know.
-pub(super) const KEYS: [Key; 19] = [
+pub(super) const KEYS: [Key; 21] = [
     key("data-dir", Shape::Text),
     key("listen", Shape::Text),
     key("advertise", Shape::Text),
@@ -42,6 +42,8 @@ pub(super) const KEYS: [Key; 19] = [
     key("init", Shape::Switch),
     key("join", Shape::Text),
     key("force-new-cluster", Shape::Switch),
+    key("default-addr-pool", Shape::List),
+    key("default-addr-pool-mask-length", Shape::Text),
     key("availability", Shape::Text),
     key("name", Shape::Text),
     key("label", Shape::Table),

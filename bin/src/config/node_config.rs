@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use shoal_core::model::Availability;
+use shoal_core::model::{AddressPools, Availability, PoolsError};
 
 use super::ConfigError;
 use super::error::Source;
@@ -72,6 +72,8 @@ pub struct NodeConfig {
     pub names: Option<IpAddr>,
     /// What to do about a cluster.
     pub start: Start,
+    /// From where networks of a cluster that this node begins get their ranges.
+    pub address_pools: AddressPools,
     /// Whether this node takes tasks when it inits or joins.
     pub availability: Availability,
     /// Name that this node reports in place of the host's.
@@ -97,6 +99,7 @@ impl Default for NodeConfig {
             publish: Vec::new(),
             names: None,
             start: Start::Idle,
+            address_pools: AddressPools::default(),
             availability: Availability::Active,
             name: None,
             labels: BTreeMap::new(),
@@ -131,6 +134,7 @@ impl NodeConfig {
             publish: many(layer, "publish-address", ip)?,
             names: one(layer, "names-address", ip)?,
             start: start(layer)?,
+            address_pools: address_pools(layer)?,
             availability: one(layer, "availability", availability)?.unwrap_or_default(),
             name: one(layer, "name", values::name)?,
             labels: many(layer, "label", values::label)?.into_iter().collect(),
@@ -195,6 +199,27 @@ fn log_level(text: &str) -> Result<String, Flaw> {
             "write error, warn, info, debug or trace, or filters such as info,shoal_net=debug",
         ),
     }
+}
+
+fn address_pools(layer: &Layer) -> Result<AddressPools, ConfigError> {
+    let number = |text: &str| {
+        text.parse::<i64>()
+            .or_else(|_| flaw(format!("{text:?} is no number"), "write the length of a prefix, such as 24"))
+    };
+    let (pools, length) = (layer.list("default-addr-pool"), layer.one("default-addr-pool-mask-length"));
+    let size = one(layer, "default-addr-pool-mask-length", number)?;
+    let texts: Vec<String> = pools.iter().map(|entry| entry.value.clone()).collect();
+    AddressPools::new(&texts, size).map_err(|error| {
+        let by_length = "write the length of a prefix that fits into each pool, such as 24";
+        let (entry, remedy) = match (&error, length, pools.first()) {
+            (PoolsError::Size(_), Some(length), _) => (Some(length), by_length),
+            // What is wrong with a length that nobody named is wrong with the pools.
+            (PoolsError::Size(_), None, pool) => (pool, "name --default-addr-pool-mask-length, too"),
+            (PoolsError::Pool(_), length, pool) => (pool.or(length), "write ranges such as 10.64.0.0/10"),
+        };
+        let source = entry.map_or_else(|| Source::Flag("default-addr-pool"), |entry| entry.source.clone());
+        ConfigError::invalid(&source, error.to_string(), remedy)
+    })
 }
 
 /// Lists in a file may be empty on purpose; an API nowhere would lock the user out, so it is the default then.

@@ -106,8 +106,20 @@ impl Engine {
     /// # Errors
     /// 503 if the engine is away or slow.
     pub(super) async fn ask(&self, path: &str) -> Result<(StatusCode, HeaderMap, Bytes), HttpError> {
+        self.say(&Method::GET, path).await
+    }
+
+    /// A request of our own without a body.
+    ///
+    /// # Errors
+    /// 503 if the engine is away or slow.
+    pub(super) async fn say(
+        &self,
+        method: &Method,
+        path: &str,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), HttpError> {
         let request = Request::builder()
-            .method(Method::GET)
+            .method(method)
             .uri(path)
             .header(HOST, "docker")
             .body(body::full(Bytes::new()))

@@ -10,7 +10,7 @@ use super::body::{self, Answer};
 use super::context::Context;
 use super::error::HttpError;
 use super::handlers::{
-    containers, events, later, names, networks, nodes, ports, services, swarm, system, tasks,
+    containers, events, later, names, networks, nodes, ports, prune, services, swarm, system, tasks,
 };
 use super::proxy;
 use super::query::{Query, unescape};
@@ -95,6 +95,9 @@ async fn dispatch(context: &Arc<Context>, request: Request<Incoming>) -> Result<
         ("GET", ["networks"]) => {
             let query = Query::parse(request.uri().query())?;
             networks::list(context, &whole_path(&request), &query).await
+        }
+        ("POST", ["networks", "prune"]) => {
+            prune::networks(context, &Query::parse(request.uri().query())?).await
         }
         ("POST", ["networks", "create"]) => networks::create(context, request).await,
         ("GET", ["networks", id]) => networks::inspect(context, request, id).await,

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::flows::Counted;
 use super::pump::{self, Bytes2, Ended, Watch};
 use super::stats::{PortCounters, add};
-use super::table::Port;
+use super::table::{Published, Spot};
 use super::{Shared, header, udp};
 use crate::line::{Rx, Tx};
 use crate::{CallError, Peer};
@@ -100,7 +100,7 @@ pub(super) fn reset(stream: &TcpStream) {
 /// Serve a client's connection to its end.
 pub(super) async fn serve(
     shared: Arc<Shared>,
-    port: Port,
+    spot: Spot,
     counters: Arc<PortCounters>,
     mut stream: TcpStream,
     from: SocketAddr,
@@ -109,14 +109,14 @@ pub(super) async fn serve(
         add(&counters.refused, 1);
         return reset(&stream);
     };
-    let server = stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], port.1)));
+    let server = stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], spot.number)));
     let bytes = Bytes2 { there: &counters.bytes_in, back: &counters.bytes_out };
     let _open = Open::new(&counters);
     let watch = Watch::default();
     loop {
         let began = Instant::now();
         let Some((mut upstream, mut counted)) =
-            find::<TcpStream>(&shared, port, &counters, from, server).await
+            find::<TcpStream>(&shared, spot, &counters, from, server).await
         else {
             add(&counters.refused, 1);
             return reset(&stream);
@@ -149,7 +149,7 @@ impl Drop for Open<'_> {
 /// A task that takes the connection; none if nobody does.
 pub(super) async fn find<L: Local>(
     shared: &Arc<Shared>,
-    port: Port,
+    spot: Spot,
     counters: &PortCounters,
     client: SocketAddr,
     server: SocketAddr,
@@ -162,7 +162,7 @@ pub(super) async fn find<L: Local>(
     while tries < TRIES_MAX {
         changed.mark_unchanged();
         let table = shared.table();
-        let (route, target) = table.port(port)?;
+        let Published { route, target, .. } = table.at(spot)?;
         let load = |backend: &Backend| {
             let (open, failed) = shared.flows.load(backend.task, backend.node);
             Load { open, failed, tried: tried.contains(&backend.task) }
@@ -173,7 +173,8 @@ pub(super) async fn find<L: Local>(
             }
             continue;
         };
-        let request = ConnectRequest { task: backend.task, port: *target, protocol: port.0, client, server };
+        let request =
+            ConnectRequest { task: backend.task, port: *target, protocol: spot.protocol, client, server };
         match connect(shared, route, backend, &request).await {
             Ok(found) => return Some(found),
             Err(Refused::Draining) => draining = true,

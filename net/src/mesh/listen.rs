@@ -1,4 +1,4 @@
-//! Listeners: one for each published port, as the table says.
+//! Listeners: for each published port, at the addresses of this host that it names, as the table says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -6,14 +6,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shoal_core::model::Protocol;
+use shoal_core::mesh::at_host;
+use shoal_core::model::{Protocol, ServiceId};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::stats::{PortStats, add};
-use super::table::{Port, Table};
+use super::stats::{Port, PortCounters, PortStats, add};
+use super::table::{Published, Spot, Table};
 use super::{Shared, client, udp};
+use crate::own_addresses;
 
 const BACKLOG: u32 = 4096;
 /// Tries to listen on a port that is in use are this far apart, at first and at most.
@@ -24,11 +26,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// An address of this host, or all of them.
 type Address = Option<IpAddr>;
 
+/// What listens at one spot: a task on each thread.
 struct Listening {
+    service: ServiceId,
     tasks: Vec<(AbortHandle, Arc<Mutex<String>>)>,
-    service: String,
-    target: u16,
-    backends: usize,
 }
 
 impl Listening {
@@ -36,86 +37,130 @@ impl Listening {
         self.tasks.iter().for_each(|(task, _)| task.abort());
     }
 
-    fn error(&self) -> String {
+    fn errors(&self) -> impl Iterator<Item = String> {
         let errors =
             self.tasks.iter().map(|(_, error)| error.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        // All threads of an address say the same.
-        let errors: BTreeSet<String> = errors.filter(|error| !error.is_empty()).collect();
-        errors.into_iter().collect::<Vec<_>>().join("; ")
+        errors.filter(|error| !error.is_empty())
     }
+}
+
+/// A published port and where it is listened on here.
+struct Row {
+    port: Port,
+    stats: PortStats,
+    spots: Vec<Spot>,
 }
 
 /// All ports that are listened on.
 pub(super) struct Listeners {
     threads: Vec<Handle>,
+    /// Where ports are that name no address.
     at: Vec<Address>,
-    ports: BTreeMap<Port, Listening>,
+    /// The addresses of this host, as it last told them.
+    own: Vec<IpAddr>,
+    spots: BTreeMap<Spot, Listening>,
+    rows: Vec<Row>,
 }
 
 impl Listeners {
     pub(super) fn new(threads: Vec<Handle>, at: Vec<IpAddr>) -> Self {
         let at = if at.is_empty() { vec![None] } else { at.into_iter().map(Some).collect() };
-        Self { threads, at, ports: BTreeMap::new() }
+        Self { threads, at, own: Vec::new(), spots: BTreeMap::new(), rows: Vec::new() }
+    }
+
+    /// Whether a port names addresses: then those of this host matter.
+    pub(super) fn name_addresses(&self) -> bool {
+        self.rows.iter().any(|row| !row.stats.at.is_empty())
     }
 
     /// Listen on the table's ports, and on no others.
     pub(super) fn follow(&mut self, shared: &Arc<Shared>, table: &Table) {
-        self.ports.retain(|port, listening| {
-            let stays = table.port(*port).is_some();
+        if table.published().any(|(_, _, published)| !published.at.is_empty()) {
+            match own_addresses() {
+                Ok(own) => self.own = own,
+                Err(error) => tracing::warn!(%error, "this host does not tell its addresses"),
+            }
+        }
+        let rows = rows(table, &self.at, &self.own);
+        let wanted: BTreeMap<Spot, Port> =
+            rows.iter().flat_map(|row| row.spots.iter().map(|spot| (*spot, row.port))).collect();
+        self.spots.retain(|spot, listening| {
+            let stays = wanted.get(spot).is_some_and(|port| port.2 == listening.service);
             if !stays {
                 listening.end();
-                shared.stats.forget(*port);
             }
             stays
         });
-        for (port, (route, target)) in table.ports() {
-            let listening = self.ports.entry(*port).or_insert_with(|| {
+        shared.stats.keep(&rows.iter().map(|row| row.port).collect());
+        for (spot, port) in wanted {
+            self.spots.entry(spot).or_insert_with(|| {
                 // Each thread listens for itself: the kernel shares the clients out among them.
-                let places =
-                    self.threads.iter().flat_map(|thread| self.at.iter().map(move |at| (thread, *at)));
-                let listen = |(thread, at): (&Handle, Address)| {
-                    let error = Arc::default();
-                    let task = thread.spawn(listen(Arc::clone(shared), at, *port, Arc::clone(&error)));
-                    (task.abort_handle(), error)
+                let listen = |thread: &Handle| {
+                    let (error, counters) = (Arc::default(), shared.stats.port(port));
+                    let task = listen(Arc::clone(shared), spot, counters, Arc::clone(&error));
+                    (thread.spawn(task).abort_handle(), error)
                 };
-                let tasks = places.map(listen).collect();
-                Listening { tasks, service: String::new(), target: 0, backends: 0 }
+                Listening { service: port.2, tasks: self.threads.iter().map(listen).collect() }
             });
-            listening.service.clone_from(&route.name);
-            listening.target = *target;
-            listening.backends = route.backends.len();
         }
+        self.rows = rows;
     }
 
     pub(super) fn clear(&mut self) {
-        for (_, listening) in std::mem::take(&mut self.ports) {
+        self.rows.clear();
+        for (_, listening) in std::mem::take(&mut self.spots) {
             listening.end();
         }
     }
 
-    pub(super) fn stats(&self) -> Vec<PortStats> {
-        let stats = |(port, listening): (&Port, &Listening)| PortStats {
-            service: listening.service.clone(),
-            protocol: port.0,
-            published: port.1,
-            target: listening.target,
-            backends: listening.backends,
-            error: listening.error(),
-            ..PortStats::default()
+    pub(super) fn stats(&self) -> Vec<(Port, PortStats)> {
+        let stats = |row: &Row| {
+            let listening = row.spots.iter().filter_map(|spot| self.spots.get(spot));
+            // All threads of an address say the same.
+            let errors: BTreeSet<String> = listening.flat_map(Listening::errors).collect();
+            let error = errors.into_iter().collect::<Vec<_>>().join("; ");
+            (row.port, PortStats { error, ..row.stats.clone() })
         };
-        self.ports.iter().map(stats).collect()
+        self.rows.iter().map(stats).collect()
     }
 }
 
-async fn listen(shared: Arc<Shared>, at: Address, port: Port, error: Arc<Mutex<String>>) {
-    match port.0 {
+/// The ports of a table, each with the spots on this host at which it is listened on.
+fn rows(table: &Table, at: &[Address], own: &[IpAddr]) -> Vec<Row> {
+    let row = |(protocol, number, published): (Protocol, u16, &Published)| {
+        let addresses = if published.at.is_empty() {
+            at.to_vec()
+        } else {
+            at_host(&published.at, own).into_iter().map(Some).collect()
+        };
+        let route = &published.route;
+        let all = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let named = |address: &Address| address.map_or_else(|| all.to_vec(), |address| vec![address]);
+        let stats = PortStats {
+            service: route.name.clone(),
+            protocol,
+            published: number,
+            target: published.target,
+            at: published.at.clone(),
+            here: addresses.iter().flat_map(named).collect(),
+            backends: route.backends.len(),
+            ..PortStats::default()
+        };
+        let spots = addresses.into_iter().map(|address| Spot { protocol, number, address }).collect();
+        Row { port: (protocol, number, route.service), stats, spots }
+    };
+    table.published().map(row).collect()
+}
+
+async fn listen(shared: Arc<Shared>, spot: Spot, counters: Arc<PortCounters>, error: Arc<Mutex<String>>) {
+    match spot.protocol {
         Protocol::Tcp => {
-            let listener = patiently(at, port, &error, bind).await;
-            accept(shared, port, listener).await;
+            let listener = patiently(spot, &error, bind).await;
+            accept(shared, spot, counters, listener).await;
         }
         Protocol::Udp => {
-            let socket = patiently(at, port, &error, udp::Socket::bind).await;
-            udp::serve(shared, port, socket).await;
+            let socket = patiently(spot, &error, udp::Socket::bind).await;
+            udp::serve(shared, spot, counters, socket).await;
         }
         Protocol::Sctp => {
             *error.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -125,40 +170,38 @@ async fn listen(shared: Arc<Shared>, at: Address, port: Port, error: Arc<Mutex<S
 }
 
 /// Bind a port, however long somebody else has it.
-async fn patiently<T>(
-    at: Address,
-    port: Port,
-    error: &Mutex<String>,
-    bind: impl Fn(Address, u16) -> io::Result<T>,
-) -> T {
-    let place = at.map_or_else(|| "this host".to_owned(), |at| at.to_string());
+async fn patiently<T>(spot: Spot, error: &Mutex<String>, bind: impl Fn(Address, u16) -> io::Result<T>) -> T {
+    let port = spot.number;
+    let place = spot.address.map_or_else(|| "this host".to_owned(), |at| at.to_string());
     let tell = |cause: &io::Error, again_in: Duration| {
-        tracing::warn!(port = port.1, error = %cause, ?again_in, "a published port cannot be listened on");
-        format!("port {} of {place}: {cause}", port.1)
+        tracing::warn!(port, error = %cause, ?again_in, "a published port cannot be listened on");
+        format!("port {port} of {place}: {cause}")
     };
-    crate::bind::patiently(BIND_RETRY, error, || bind(at, port.1), tell).await
+    crate::bind::patiently(BIND_RETRY, error, || bind(spot.address, port), tell).await
 }
 
-async fn accept(shared: Arc<Shared>, port: Port, listener: TcpListener) {
-    let counters = shared.stats.port(port);
+async fn accept(shared: Arc<Shared>, spot: Spot, counters: Arc<PortCounters>, listener: TcpListener) {
     loop {
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::debug!(port = port.1, %error, "no connection accepted");
+                tracing::debug!(port = spot.number, %error, "no connection accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         add(&counters.accepted, 1);
-        tokio::spawn(client::serve(Arc::clone(&shared), port, Arc::clone(&counters), stream, from));
+        tokio::spawn(client::serve(Arc::clone(&shared), spot, Arc::clone(&counters), stream, from));
     }
 }
 
 /// On one address; on every one, IPv6 and IPv4, where the host has both, if none is said.
 fn bind(at: Address, port: u16) -> io::Result<TcpListener> {
-    let on = |ip: IpAddr| {
+    let on = |ip: IpAddr, only_v6: bool| {
         let socket = if ip.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+        if only_v6 {
+            socket2::SockRef::from(&socket).set_only_v6(true)?;
+        }
         socket.set_reuseaddr(true)?;
         socket.set_reuseport(true)?;
         socket.bind((ip, port).into())?;
@@ -169,12 +212,12 @@ fn bind(at: Address, port: u16) -> io::Result<TcpListener> {
     on_all(at, on)
 }
 
-/// Bind on one address, or on all of both families, or of the one that there is.
-pub(super) fn on_all<T>(at: Address, on: impl Fn(IpAddr) -> io::Result<T>) -> io::Result<T> {
+/// Bind on one address, or on all of both families, or of the one that there is. An address of IPv6 is of that alone, be it all of them.
+pub(super) fn on_all<T>(at: Address, on: impl Fn(IpAddr, bool) -> io::Result<T>) -> io::Result<T> {
     match at {
-        Some(at) => on(at),
-        None => match on(Ipv6Addr::UNSPECIFIED.into()) {
-            Err(error) if error.kind() != io::ErrorKind::AddrInUse => on(Ipv4Addr::UNSPECIFIED.into()),
+        Some(at) => on(at, at.is_ipv6()),
+        None => match on(Ipv6Addr::UNSPECIFIED.into(), false) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => on(Ipv4Addr::UNSPECIFIED.into(), false),
             result => result,
         },
     }

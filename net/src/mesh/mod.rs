@@ -20,7 +20,7 @@ mod udp;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use shoal_core::mesh::{Options, RouteChange};
@@ -38,6 +38,8 @@ pub use stats::{MeshStats, PortStats};
 
 /// Connections of clients and of other nodes at once; further ones are refused.
 const CONNECTIONS_MAX: usize = 65_536;
+/// An address that this host gets or loses is noticed within this.
+const ADDRESSES_EVERY: Duration = Duration::from_secs(2);
 
 /// Tells where containers answer on this host.
 pub trait Addresses: Send + Sync + 'static {
@@ -101,7 +103,7 @@ impl Shared {
 /// A node's part of the mesh. It ends when [`Proxy::stop`] is called or the last copy is dropped.
 pub struct Proxy {
     shared: Arc<Shared>,
-    listeners: Mutex<Listeners>,
+    listeners: Arc<Mutex<Listeners>>,
     threads: Threads,
 }
 
@@ -125,7 +127,8 @@ impl Proxy {
             clients: clients::Clients::default(),
             stats: stats::Counters::default(),
         });
-        let listeners = Mutex::new(Listeners::new(threads.all().to_vec(), config.at));
+        let listeners = Arc::new(Mutex::new(Listeners::new(threads.all().to_vec(), config.at)));
+        threads.next().spawn(keep_addresses(Arc::downgrade(&shared), Arc::downgrade(&listeners)));
         Ok(Self { shared, listeners, threads })
     }
 
@@ -200,6 +203,19 @@ impl Proxy {
     pub fn stop(&self) {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.threads.stop();
+    }
+}
+
+/// Look again and again which addresses this host has, as long as a port names some.
+async fn keep_addresses(shared: Weak<Shared>, listeners: Weak<Mutex<Listeners>>) {
+    loop {
+        tokio::time::sleep(ADDRESSES_EVERY).await;
+        let (Some(shared), Some(listeners)) = (shared.upgrade(), listeners.upgrade()) else { return };
+        let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        if listeners.name_addresses() {
+            let table = shared.table();
+            listeners.follow(&shared, &table);
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! What the mesh did, counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use shoal_core::model::Protocol;
+use ipnet::IpNet;
+use shoal_core::model::{Protocol, ServiceId};
 
-use super::table::Port;
 pub(super) use crate::stats::add;
 
 /// Figures of one published port on this node, since it was published.
@@ -20,6 +21,10 @@ pub struct PortStats {
     pub published: u16,
     /// The port in its containers.
     pub target: u16,
+    /// The ranges that the addresses of hosts lie in at which it shall be listened on; none for all.
+    pub at: Vec<IpNet>,
+    /// The addresses of this host at which it is; the unspecified one stands for all of a family.
+    pub here: Vec<IpAddr>,
     /// Tasks that take its traffic.
     pub backends: usize,
     /// Why it cannot be listened on here; empty if it can.
@@ -70,6 +75,9 @@ pub(super) struct PortCounters {
     pub(super) bytes_out: AtomicU64,
 }
 
+/// A published port as it is counted: whatever becomes of its addresses.
+pub(super) type Port = (Protocol, u16, ServiceId);
+
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) served: AtomicU64,
@@ -83,27 +91,31 @@ impl Counters {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner).entry(port).or_default().clone()
     }
 
-    /// A port is published no longer.
-    pub(super) fn forget(&self, port: Port) {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
+    /// Only these ports are published still.
+    pub(super) fn keep(&self, ports: &BTreeSet<Port>) {
+        let mut all = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|port, _| ports.contains(port));
     }
 
-    pub(super) fn read(&self, mut ports: Vec<PortStats>) -> MeshStats {
+    pub(super) fn read(&self, ports: Vec<(Port, PortStats)>) -> MeshStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        for port in &mut ports {
-            let counted = self.port((port.protocol, port.published));
-            port.accepted = get(&counted.accepted);
-            port.open = get(&counted.open);
-            port.refused = get(&counted.refused);
-            port.retries = get(&counted.retries);
-            port.moved = get(&counted.moved);
-            port.connect_us = get(&counted.connect_us);
-            port.bytes_in = get(&counted.bytes_in);
-            port.bytes_out = get(&counted.bytes_out);
-        }
+        let count = |(port, stats): (Port, PortStats)| {
+            let counted = self.port(port);
+            PortStats {
+                accepted: get(&counted.accepted),
+                open: get(&counted.open),
+                refused: get(&counted.refused),
+                retries: get(&counted.retries),
+                moved: get(&counted.moved),
+                connect_us: get(&counted.connect_us),
+                bytes_in: get(&counted.bytes_in),
+                bytes_out: get(&counted.bytes_out),
+                ..stats
+            }
+        };
         MeshStats {
             kept: 0,
-            ports,
+            ports: ports.into_iter().map(count).collect(),
             served: get(&self.served),
             served_refused: get(&self.served_refused),
             cut: get(&self.cut),

@@ -1,19 +1,37 @@
 //! What this node knows of all routes, by service and by port.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use shoal_core::mesh::{Options, Route, RouteChange};
-use shoal_core::model::{NodeId, PortConfig, Protocol, ServiceId, TaskId};
+use shoal_core::model::{NodeId, Protocol, ServiceId, TaskId};
 
-/// A published port, on every node.
-pub(super) type Port = (Protocol, u16);
+/// A published port of a service.
+#[derive(Debug, Clone)]
+pub(super) struct Published {
+    pub(super) route: Arc<Route>,
+    /// The port in its containers.
+    pub(super) target: u16,
+    /// The ranges that the addresses of hosts lie in at which it is listened on; none for all.
+    pub(super) at: Vec<IpNet>,
+}
+
+/// Where on this host somebody may listen: a port at one of its addresses, or at all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Spot {
+    pub(super) protocol: Protocol,
+    pub(super) number: u16,
+    pub(super) address: Option<IpAddr>,
+}
 
 /// Routes, never changed: a new one replaces it whole.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
     routes: BTreeMap<ServiceId, Arc<Route>>,
-    ports: BTreeMap<Port, (Arc<Route>, u16)>,
+    /// By protocol and number: services that share one have addresses that do not meet.
+    ports: BTreeMap<(Protocol, u16), Vec<Published>>,
 }
 
 /// Tasks that take traffic no more, and that do so now.
@@ -47,20 +65,30 @@ impl Table {
             }
         }
         let options = changes.iter().flat_map(|change| change.options_on(here)).collect();
-        let ports = all.values().flat_map(|route| {
-            let at = |port: &PortConfig| (port.protocol, port.published_port);
-            route.ports.iter().map(move |port| (at(port), (Arc::clone(route), port.target_port)))
-        });
-        (Self { ports: ports.collect(), routes: all }, news, options)
+        let mut ports: BTreeMap<_, Vec<Published>> = BTreeMap::new();
+        for route in all.values() {
+            for port in &route.ports {
+                let (route, at) = (Arc::clone(route), port.at.clone());
+                let published = Published { route, target: port.target_port, at };
+                ports.entry((port.protocol, port.published_port)).or_default().push(published);
+            }
+        }
+        (Self { ports, routes: all }, news, options)
     }
 
-    /// The service behind a port, and the port in its containers.
-    pub(super) fn port(&self, port: Port) -> Option<&(Arc<Route>, u16)> {
-        self.ports.get(&port)
+    /// What is published where a client was listened to.
+    pub(super) fn at(&self, spot: Spot) -> Option<&Published> {
+        let has = |published: &&Published| match spot.address {
+            Some(address) => published.at.is_empty() || published.at.iter().any(|net| net.contains(&address)),
+            None => published.at.is_empty(),
+        };
+        self.ports.get(&(spot.protocol, spot.number))?.iter().find(has)
     }
 
-    pub(super) fn ports(&self) -> impl Iterator<Item = (&Port, &(Arc<Route>, u16))> {
-        self.ports.iter()
+    pub(super) fn published(&self) -> impl Iterator<Item = (Protocol, u16, &Published)> {
+        self.ports.iter().flat_map(|((protocol, number), all)| {
+            all.iter().map(move |published| (*protocol, *number, published))
+        })
     }
 
     /// The route by which a task of a node takes traffic at this port of its container.

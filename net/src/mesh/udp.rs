@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::client::{self, Open, Way};
 use super::flows::{Counted, Word};
 use super::stats::{PortCounters, add};
-use super::table::Port;
+use super::table::Spot;
 use super::{Shared, listen};
 use crate::line::{Rx, Tx};
 
@@ -40,10 +40,13 @@ pub(super) struct Socket {
 impl Socket {
     /// On one address of this host, or on all.
     pub(super) fn bind(at: Option<IpAddr>, port: u16) -> io::Result<Self> {
-        let socket: std::net::UdpSocket = listen::on_all(at, |ip| {
+        let socket: std::net::UdpSocket = listen::on_all(at, |ip, only_v6| {
             let addr = SocketAddr::new(ip, port);
             let socket =
                 socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::DGRAM, None)?;
+            if only_v6 {
+                socket.set_only_v6(true)?;
+            }
             socket.set_reuse_port(true)?;
             socket.bind(&addr.into())?;
             Ok(socket.into())
@@ -90,9 +93,8 @@ fn allow_fragments(socket: &std::net::UdpSocket) {
 type Flows = Arc<Mutex<BTreeMap<(SocketAddr, Option<IpAddr>), mpsc::Sender<Bytes>>>>;
 
 /// Serve a port until the task that runs this is ended.
-pub(super) async fn serve(shared: Arc<Shared>, port: Port, socket: Socket) {
+pub(super) async fn serve(shared: Arc<Shared>, spot: Spot, counters: Arc<PortCounters>, socket: Socket) {
     let (socket, flows) = (Arc::new(socket), Flows::default());
-    let counters = shared.stats.port(port);
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     let mut scope = tokio::task::JoinSet::new();
     loop {
@@ -100,7 +102,7 @@ pub(super) async fn serve(shared: Arc<Shared>, port: Port, socket: Socket) {
         let meta = match socket.receive(&mut buffer).await {
             Ok(meta) => meta,
             Err(error) => {
-                tracing::debug!(port = port.1, %error, "no datagram received");
+                tracing::debug!(port = spot.number, %error, "no datagram received");
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
@@ -122,7 +124,7 @@ pub(super) async fn serve(shared: Arc<Shared>, port: Port, socket: Socket) {
             let client = Client { socket: Arc::clone(&socket), addr: meta.addr, asked: meta.dst_ip, rx };
             let (shared, counters, flows) = (Arc::clone(&shared), Arc::clone(&counters), Arc::clone(&flows));
             scope.spawn(async move {
-                flow(&shared, port, &counters, client, &flows, key).await;
+                flow(&shared, spot, &counters, client, &flows, key).await;
             });
         }
     }
@@ -149,17 +151,25 @@ struct Client {
 
 async fn flow(
     shared: &Arc<Shared>,
-    port: Port,
+    spot: Spot,
     counters: &PortCounters,
     mut client: Client,
     flows: &Flows,
     key: (SocketAddr, Option<IpAddr>),
 ) {
     let _open = Open::new(counters);
-    let server = SocketAddr::new(client.asked.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port.1);
-    match client::find::<UdpSocket>(shared, port, counters, client.addr, server).await {
-        Some((way, counted)) => relay(&mut client, way, counted, counters).await,
-        None => add(&counters.refused, 1),
+    let server = SocketAddr::new(client.asked.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), spot.number);
+    loop {
+        let found = client::find::<UdpSocket>(shared, spot, counters, client.addr, server).await;
+        let Some((way, counted)) = found else {
+            add(&counters.refused, 1);
+            break;
+        };
+        match relay(&mut client, way, counted, counters).await {
+            Ended::Silent => break,
+            // What its client sent meanwhile goes to the next one.
+            Ended::Left => add(&counters.moved, 1),
+        }
     }
     // No datagram is put into a queue that nobody reads: it is closed under the lock.
     let mut all = flows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,6 +177,15 @@ async fn flow(
     if all.get(&key).is_some_and(mpsc::Sender::is_closed) {
         all.remove(&key);
     }
+}
+
+/// Why a flow does not go on with its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Nothing passes, or the way is broken.
+    Silent,
+    /// The task takes traffic no more, and the client goes on.
+    Left,
 }
 
 /// When a flow ends if nothing more passes.
@@ -198,9 +217,20 @@ impl Deadline {
         let quiet = self.passed + self.quiet;
         self.at_last.map_or(quiet, |last| last.min(quiet))
     }
+
+    /// Why the flow ends now that the deadline has come: one that leaves while something passes goes on elsewhere.
+    fn ended(&self) -> Ended {
+        let is_busy = self.at_last.is_some_and(|last| last < self.passed + self.quiet);
+        if is_busy { Ended::Left } else { Ended::Silent }
+    }
 }
 
-async fn relay(client: &mut Client, way: Way<UdpSocket>, mut counted: Counted, counters: &PortCounters) {
+async fn relay(
+    client: &mut Client,
+    way: Way<UdpSocket>,
+    mut counted: Counted,
+    counters: &PortCounters,
+) -> Ended {
     let mut word = counted.word();
     let mut deadline = Deadline::new();
     let mut task = match way {
@@ -211,19 +241,19 @@ async fn relay(client: &mut Client, way: Way<UdpSocket>, mut counted: Counted, c
         let (mut sends, mut receives) = task.split();
         tokio::select! {
             biased;
-            () = std::future::ready(()), if word == Word::Cut => return,
+            () = std::future::ready(()), if word == Word::Cut => return Ended::Left,
             () = std::future::ready(()), if word == Word::Leave && !deadline.is_leaving() => deadline.leave(),
             news = counted.news() => word = news,
-            () = sleep_until(deadline.at()) => return,
+            () = sleep_until(deadline.at()) => return deadline.ended(),
             Some(datagram) = client.rx.recv() => {
                 deadline.pass();
                 if sends.send(datagram).await.is_err() {
-                    return;
+                    return Ended::Silent;
                 }
             }
             received = receives.receive() => {
                 // A socket tells here what its peer refused; a stream that broke is over.
-                let Ok(Some(datagram)) = received else { return };
+                let Ok(Some(datagram)) = received else { return Ended::Silent };
                 deadline.pass();
                 add(&counters.bytes_out, datagram.len() as u64);
                 if client.socket.send(client.addr, client.asked, &datagram).await.is_err() {
@@ -401,13 +431,17 @@ mod tests {
         deadline.pass();
         assert_eq!(deadline.at() - Instant::now(), IDLE_MAX);
         deadline.leave();
-        assert_eq!(deadline.at() - Instant::now(), LEAVING.0);
+        assert_eq!((deadline.at() - Instant::now(), deadline.ended()), (LEAVING.0, Ended::Silent));
         let last = Instant::now() + LEAVING.1;
         for _ in 0..100 {
             tokio::time::advance(LEAVING.0 / 2).await;
             deadline.pass();
             deadline.leave();
         }
-        assert_eq!(deadline.at(), last);
+        assert_eq!(
+            (deadline.at(), deadline.ended()),
+            (last, Ended::Left),
+            "what passes still goes on elsewhere"
+        );
     }
 }

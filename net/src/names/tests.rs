@@ -26,7 +26,8 @@ fn ip(network: u8, host: u8) -> IpAddr {
 }
 
 fn network(number: u8) -> Arc<NetworkInfo> {
-    let pool = Pool { subnet: format!("127.{number}.0.0/24").parse().unwrap(), gateway: ip(number, 1) };
+    let pool =
+        Pool { subnet: format!("127.{number}.0.0/24").parse().unwrap(), gateway: ip(number, 1), range: None };
     Arc::new(NetworkInfo {
         id: NetworkId::from_u128(number.into()),
         name: format!("net{number}").as_str().into(),
@@ -55,6 +56,7 @@ fn route(number: u8, name: &str, virt: Option<u8>, tasks: u8) -> Route {
             target_port: 80,
             published_port: 8080,
             mode: PortMode::Ingress,
+            at: Vec::new(),
         }],
         options: Options::default(),
         backends: (5..5 + tasks).map(task).collect(),

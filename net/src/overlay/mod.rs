@@ -6,6 +6,7 @@
 //! tables of their own, are replaced whole, and are put back if somebody removes them. They stay while this program
 //! restarts.
 
+mod conntrack;
 mod host;
 mod packet;
 mod rules;
@@ -36,6 +37,8 @@ use tunnel::Shared;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What could not be put there is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Looks at the kernel's flows after a task left: at once, and when the rules are looked at next.
+const FLOW_LOOKS: u8 = 2;
 /// A task waits so long at most for its networks.
 const READY_MAX: Duration = Duration::from_secs(20);
 /// What a bridge carries at once; the way between hosts takes packets of any size, so nothing needs to be smaller.
@@ -278,6 +281,7 @@ fn keep(inner: &Arc<Inner>) {
     let mut followed = 0;
     let mut failed = false;
     let mut known = BTreeMap::new();
+    let mut flows = Flows::default();
     // What an earlier life left is not ours to trust.
     let mut look = true;
     loop {
@@ -300,7 +304,14 @@ fn keep(inner: &Arc<Inner>) {
         }
         let result = if number == 0 { Ok(()) } else { ready(inner, &here, look) };
         let result = match result {
-            Ok(()) if informed => put(inner, &mut kernel, here, &table, look),
+            Ok(()) if informed => {
+                let has_networks = !here.networks.is_empty();
+                let done = put(inner, &mut kernel, here, &table, look);
+                if done.is_ok() && has_networks {
+                    flows.follow(&table);
+                }
+                done
+            }
             result => result,
         };
         failed = result.is_err();
@@ -312,6 +323,44 @@ fn keep(inner: &Arc<Inner>) {
         }
         followed = number;
         let _ = inner.done.send_replace((number, result));
+    }
+}
+
+/// Sees to it that datagrams leave tasks that take traffic no more.
+struct Flows {
+    /// Who stood behind virtual addresses when that was last looked at.
+    known: Arc<OverlayTable>,
+    /// How often it is to be looked still: a datagram that was on its way while the rules changed is remembered a moment later.
+    looks: u8,
+}
+
+impl Default for Flows {
+    fn default() -> Self {
+        // An earlier life may have missed who left meanwhile.
+        Self { known: Arc::default(), looks: 1 }
+    }
+}
+
+impl Flows {
+    /// The kernel turns nothing new to whom the table does not name any more: let what is under way follow.
+    fn follow(&mut self, table: &Arc<OverlayTable>) {
+        if !Arc::ptr_eq(&self.known, table) {
+            if table.lacks_backend_of(&self.known) {
+                self.looks = FLOW_LOOKS;
+            }
+            self.known = Arc::clone(table);
+        }
+        if self.looks == 0 {
+            return;
+        }
+        self.looks -= 1;
+        match conntrack::forget(|to, task| table.has_left(to, task)) {
+            Ok(0) => {}
+            Ok(moved) => tracing::debug!(moved, "flows of datagrams leave tasks that take traffic no more"),
+            Err(error) => {
+                tracing::info!(%error, "the kernel does not let flows of datagrams be moved: they end with their task");
+            }
+        }
     }
 }
 

@@ -103,6 +103,7 @@ fn port() -> PortConfig {
         target_port: 80,
         published_port: 8080,
         mode: PortMode::Host,
+        at: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
     }
 }
 
@@ -274,7 +275,10 @@ fn network() -> Network {
             internal: true,
             attachable: true,
             ipv6: true,
-            pools: vec![pool("10.128.0.0/20"), pool("fd00::/64")],
+            pools: vec![
+                pool("10.128.0.0/20").within("10.128.8.0/24".parse().unwrap()).unwrap(),
+                pool("fd00::/64"),
+            ],
         },
         cursors: vec![4, 1],
     }

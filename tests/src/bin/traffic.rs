@@ -2,7 +2,8 @@
 //! does when it is asked to stop, and the client counts every request that did not get its whole answer.
 //!
 //! `traffic serve PORT` answers `GET /…` with its host's name, its client's address and, if there was one, the PROXY
-//! header's; `/slow/MS` takes that long, `/big/BYTES` is as large. `traffic load URL …` prints one line of JSON. `echo` and `shout` are the same of UDP, `lookup`
+//! header's; `/slow/MS` takes that long, `/big/BYTES` is as large. `traffic load URL …` prints one line of JSON. `echo` and `shout` are the same of UDP,
+//! `stream` asks again and again from one socket, `lookup`
 //! prints the addresses of a name.
 #![allow(missing_docs)]
 
@@ -30,10 +31,11 @@ fn main() -> Result<()> {
         ["serve", port] => serve(port.parse()?),
         ["echo", port] => echo(port.parse()?),
         ["shout", addr, count] => shout(addr, count.parse()?),
+        ["stream", addr, seconds] => stream(addr, Duration::from_secs(seconds.parse()?)),
         ["lookup", name] => lookup(name),
         ["load", url, flags @ ..] => Load::read(url, flags)?.run(),
         _ => bail!(
-            "traffic serve PORT | echo PORT | shout ADDR N | lookup NAME | load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N|until=eof] [keep] [pause=MS] [each]"
+            "traffic serve PORT | echo PORT | shout ADDR N | stream ADDR SECONDS | lookup NAME | load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N|until=eof] [keep] [pause=MS] [each]"
         ),
     }
 }
@@ -92,6 +94,37 @@ fn shout(addr: &str, count: usize) -> Result<()> {
         }
     }
     println!("{}", serde_json::json!({"answered": answered, "lost": count - answered, "servers": servers}));
+    Ok(())
+}
+
+/// Send datagrams from one socket, one after the other, for so long; prints one line of JSON: who answered, and the last one who did.
+fn stream(addr: &str, time: Duration) -> Result<()> {
+    let addr: SocketAddr = addr.parse()?;
+    let socket = UdpSocket::bind(if addr.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    socket.connect(addr)?;
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let began = Instant::now();
+    let (mut answered, mut lost, mut last, mut servers) =
+        (0, 0, String::new(), BTreeMap::<String, u64>::new());
+    let (mut heard, mut longest) = (Instant::now(), Duration::ZERO);
+    while began.elapsed() < time {
+        std::thread::sleep(Duration::from_millis(10));
+        let mut buffer = [0; 2048];
+        // Whoever refuses a datagram says so at the next call: it is lost like others.
+        let Ok(count) = socket.send(b"on").and_then(|_| socket.recv(&mut buffer)) else {
+            lost += 1;
+            continue;
+        };
+        longest = longest.max(heard.elapsed());
+        heard = Instant::now();
+        answered += 1;
+        let said = String::from_utf8_lossy(&buffer[..count]).into_owned();
+        last = said.split(' ').next().unwrap_or_default().to_owned();
+        *servers.entry(last.clone()).or_default() += 1;
+    }
+    let longest = longest.max(heard.elapsed()).as_millis();
+    let figures = serde_json::json!({"answered": answered, "lost": lost, "last": last, "servers": servers, "longest_ms": longest});
+    println!("{figures}");
     Ok(())
 }
 

@@ -15,8 +15,10 @@ use super::{START_MAX, STOP_MAX, ours, says};
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("published_port_answers_on_every_node", everywhere),
     ours("published_port_belongs_to_one_service", one_owner),
+    ours("published_port_answers_at_its_addresses_alone", at_addresses),
     ours("releases_lose_no_request", releases),
     ours("datagrams_pass_published_ports", datagrams),
+    ours("datagrams_leave_a_task_that_leaves", datagrams_leave),
     ours("task_is_told_its_client", told),
     ours("lost_node_takes_no_more_traffic", lost_node),
 ];
@@ -31,7 +33,13 @@ pub(super) fn create(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: 
     create_of(cluster, name, replicas, flags, "serve")
 }
 
-fn create_of(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str], verb: &str) -> Result<()> {
+pub(super) fn create_of(
+    cluster: &Cluster<'_>,
+    name: &str,
+    replicas: usize,
+    flags: &[&str],
+    verb: &str,
+) -> Result<()> {
     let flags = [&["--stop-grace-period", "1s"], flags].concat();
     traffic::create(cluster, TRAFFIC, verb, (name, replicas), &flags)
 }
@@ -130,6 +138,101 @@ fn one_owner(lab: &mut Lab, peer: Peer) -> Result<()> {
     Ok(())
 }
 
+/// Ask once; the service's own host names that answered, nothing if nobody did.
+fn answers(cluster: &Cluster<'_>, from: usize, to: &str) -> Result<String> {
+    let figures = load(cluster, from, &format!("http://{to}/"), &["requests=1", "each"])?;
+    Ok(figures["servers"].to_string())
+}
+
+fn await_answer_of(cluster: &Cluster<'_>, from: usize, to: &str, name: &str) -> Result<()> {
+    wait::until(&format!("{name} at {to}"), START_MAX, Duration::from_millis(100), || {
+        let found = answers(cluster, from, to)?;
+        wait::seen(if name.is_empty() { found == "{}" } else { found.contains(name) }, || found)
+    })
+    .map(drop)
+}
+
+/// Two services share a port number at addresses of their own; a node that has none of them does not listen.
+fn at_addresses(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = Cluster::form(lab, peer, 1, 1)?;
+    let (first, second) = (address(1), address(2));
+    let label = |at: &str| format!("shoal.publish.8080={at}");
+    let make = |name: &str, at: &str| {
+        create(&cluster, name, 1, &["--hostname", name, "--publish", "8080:80", "--label", &label(at)])
+    };
+    make("inner", "127.0.0.1,::1")?;
+    make("outer", "10.77.0.0/24,192.0.2.77")?;
+    for (at, words) in [
+        (label("127.0.0.0/8"), "already in use by service 'inner'"),
+        (label("::"), "already in use by service 'inner'"),
+        (label(&second), "already in use by service 'outer'"),
+        ("a=b".to_owned(), "already in use by service"),
+        ("shoal.publish.81=::1".to_owned(), "Spec.Labels.shoal.publish.81: port 81 is not published"),
+    ] {
+        let args = ["service", "create", "--detach", "--publish", "8080:80", "--label", &at, "busybox"];
+        says(&cluster.docker_fails(1, &args)?, words)?;
+    }
+    for host in [1, 2] {
+        await_answer_of(&cluster, host, "127.0.0.1:8080", "inner")?;
+        await_answer_of(&cluster, host, "[::1]:8080", "inner")?;
+        await_answer_of(&cluster, 3 - host, &format!("{}:8080", address(host)), "outer")?;
+    }
+    // An address that comes and goes is followed.
+    let wire =
+        |verb: &str| cluster.lab.host(2).inside().run(&["ip", "address", verb, "192.0.2.77/32", "dev", "lo"]);
+    ensure!(answers(&cluster, 2, "192.0.2.77:8080")? == "{}", "an address that nobody has answers");
+    wire("add")?;
+    await_answer_of(&cluster, 2, "192.0.2.77:8080", "outer")?;
+    wire("del")?;
+
+    // Of UDP and of mode host the same is true, and the own command line says it in one word.
+    create_of(
+        &cluster,
+        "echo",
+        1,
+        &["--publish", "5353:80/udp", "--label", "shoal.publish.5353/udp=127.0.0.1"],
+        "echo",
+    )?;
+    let shout = |host: usize, addr: &str| -> Result<Value> {
+        let mut command = cluster.lab.host(host).inside().command([TRAFFIC, "shout", addr, "1"]);
+        Ok(serde_json::from_str(&sh::must(&mut command, LOAD_MAX)?)?)
+    };
+    for host in [1, 2] {
+        wait::until("an echo", START_MAX, Duration::from_millis(100), || {
+            let figures = shout(host, "127.0.0.1:5353")?;
+            wait::seen(lost(&figures) == 0, || figures.to_string())
+        })?;
+    }
+    ensure!(lost(&shout(2, &format!("{first}:5353"))?) == 1, "UDP answers at another address");
+    let on_second = [
+        "--hostname",
+        "host",
+        "--constraint",
+        "node.hostname==h2",
+        "--label",
+        "shoal.publish.9000=10.77.0.0/16",
+    ];
+    let port = ["--publish", "published=9000,target=80,mode=host"];
+    create(&cluster, "host", 1, &[&on_second[..], &port[..]].concat())?;
+    await_answer_of(&cluster, 1, &format!("{second}:9000"), "host")?;
+    await_answer_of(&cluster, 2, "127.0.0.1:9000", "")?;
+
+    let update = ["service", "update", "--publish-add"];
+    let shoal = |port: &str, name: &str| cluster.try_shoal(1, &[&update[..], &[port, name]].concat());
+    let refused = shoal("8080:80", "inner")?;
+    says(&refused.text(), "already in use by service 'outer'")?;
+    ensure!(shoal(&format!("{second}:8088:80"), "inner")?.ok(), "a port of one node was refused");
+    await_answer_of(&cluster, 1, &format!("{second}:8088"), "inner")?;
+    await_answer_of(&cluster, 2, "127.0.0.1:8080", "")?;
+    says(&cluster.shoal(1, &["service", "inspect", "--pretty", "inner"])?, &format!("at {second}"))?;
+    for (host, here) in [(1, "no such address"), (2, "listening")] {
+        let ports = cluster.shoal(host, &["port", "ls"])?;
+        let line = ports.lines().find(|line| line.starts_with("8088/tcp")).unwrap_or_default();
+        ensure!(line.contains(&second) && line.ends_with(here), "on h{host}: {ports}");
+    }
+    Ok(())
+}
+
 /// Requests that take a second, ten at once, while everything that a release can be is done.
 fn releases(lab: &mut Lab, peer: Peer) -> Result<()> {
     let cluster = Cluster::form(lab, peer, 3, 2)?;
@@ -213,6 +316,62 @@ fn datagrams(lab: &mut Lab, peer: Peer) -> Result<()> {
         figures["servers"].as_object().is_some_and(|servers| servers.len() == 2),
         "one of two: {figures}"
     );
+    Ok(())
+}
+
+/// A client that never falls silent goes on with the tasks that are left, through a published port as well as through a virtual address.
+fn datagrams_leave(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = Cluster::form(lab, peer, 1, 1)?;
+    cluster.docker(1, &["network", "create", "--driver", "overlay", "back"])?;
+    let one_each = ["--network", "back", "--replicas-max-per-node", "1", "--label", "shoal.drain=5s"];
+    create(&cluster, "web", 2, &one_each)?;
+    create_of(&cluster, "echo", 2, &[&one_each[..], &["--publish", "5353:80/udp"]].concat(), "echo")?;
+    cluster.await_running("web", 2, &[], START_MAX)?;
+    cluster.await_running("echo", 2, &[], START_MAX)?;
+    let inspected: Value = serde_json::from_str(&cluster.docker(1, &["service", "inspect", "echo"])?)?;
+    let virtual_address = inspected[0]["Endpoint"]["VirtualIPs"][0]["Addr"].as_str().unwrap_or_default();
+    let virtual_address = format!("{}:80", virtual_address.split('/').next().unwrap_or_default());
+    let web =
+        cluster.lab.docker(1, &["ps", "--quiet", "--filter", "label=com.docker.swarm.service.name=web"])?;
+    let web = web.text().trim().to_owned();
+    let inside = |addr: &str, seconds: &str| {
+        let mut command = shoal_tests::lab::docker(&cluster.lab.host(1).engine_socket());
+        command.args(["exec", &web, "/traffic", "stream", addr, seconds]);
+        command
+    };
+    let outside =
+        |addr: &str, seconds: &str| cluster.lab.host(1).inside().command([TRAFFIC, "stream", addr, seconds]);
+    let published = format!("{}:5353", address(2));
+    let figures = |said: &[u8]| serde_json::from_slice::<Value>(said).context("no figures");
+    wait::until("echoes", START_MAX, Duration::from_millis(100), || {
+        let both =
+            [inside(&virtual_address, "1").output()?.stdout, outside(&published, "1").output()?.stdout];
+        let both = [figures(&both[0])?, figures(&both[1])?];
+        wait::seen(both.iter().all(|of| of["answered"].as_u64() > Some(10)), || format!("{both:?}"))
+    })?;
+    // Several of each: whichever task leaves, some of them were with it.
+    let spawn = |mut command: std::process::Command| command.stdout(Stdio::piped()).spawn();
+    let mut all = Vec::new();
+    for number in 0..12 {
+        all.push(("by the virtual address", spawn(inside(&virtual_address, "14"))?));
+        all.push(("through the port", spawn(outside(&published, "14"))?));
+        std::thread::sleep(Duration::from_millis(20 * number));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    cluster.docker(1, &["service", "scale", "--detach", "echo=1"])?;
+    cluster.await_running("echo", 1, &[], STOP_MAX)?;
+    let mut moved = std::collections::BTreeMap::new();
+    let mut lasts = std::collections::BTreeSet::new();
+    for (way, child) in all {
+        let figures = figures(&child.wait_with_output()?.stdout)?;
+        println!("{way}: {figures}");
+        lasts.insert(figures["last"].as_str().unwrap_or_default().to_owned());
+        ensure!(figures["longest_ms"].as_u64() < Some(2_000), "{way} there was silence: {figures}");
+        let servers = figures["servers"].as_object().map_or(0, serde_json::Map::len);
+        *moved.entry(way).or_insert(0) += usize::from(servers == 2);
+    }
+    ensure!(lasts.len() == 1, "the last answers came from several tasks: {lasts:?}");
+    ensure!(moved.len() == 2 && moved.values().all(|count| *count > 0), "none had to move: {moved:?}");
     Ok(())
 }
 

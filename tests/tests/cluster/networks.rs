@@ -17,6 +17,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("network_reaches_across_hosts", across),
     ours("networks_are_islands", islands),
     ours("network_is_refused_in_words", refusals),
+    ours("unused_networks_are_pruned_and_bridges_spared", pruned),
     ours("names_follow_tasks", names),
     ours("releases_lose_no_request_by_name", releases),
     ours("network_is_added_and_removed_on_a_running_service", added),
@@ -25,6 +26,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("network_has_both_families", families),
     ours("plain_containers_are_in_a_network_with_tasks", attached),
     ours("plain_containers_that_are_gone_give_their_addresses_back", given_back),
+    ours("ranges_come_from_the_clusters_pools", pools),
 ];
 
 const POLL: Duration = Duration::from_millis(100);
@@ -109,6 +111,53 @@ fn virtual_address(cluster: &Cluster<'_>, service: &str) -> Result<String> {
     let inspected: Value = serde_json::from_str(&cluster.docker(1, &["service", "inspect", service])?)?;
     let address = inspected[0]["Endpoint"]["VirtualIPs"][0]["Addr"].as_str().context("no virtual address")?;
     Ok(address.split('/').next().unwrap_or_default().to_owned())
+}
+
+/// What nothing is in goes with a prune, and what a node made for its tasks stays, whoever asks for its end by which name.
+fn pruned(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = form(lab, peer, 1, 1)?;
+    for name in ["back", "idle"] {
+        cluster.docker(1, &["network", "create", "--driver", "overlay", "--label", "of=test", name])?;
+    }
+    cluster.docker(1, &["network", "create", "plain"])?;
+    create(&cluster, "web", 2, &["--network", "back", "--replicas-max-per-node", "1"])?;
+    let said = cluster.docker_fails(1, &["network", "create", "--driver", "overlay", "plain"])?;
+    says(&said, "this node's engine has network plain")?;
+    for host in [1, 2] {
+        let said = cluster.docker_fails(host, &["network", "create", "back"])?;
+        says(&said, "of the cluster spans nodes, and one of this node cannot have its name")?;
+    }
+    let bridge = cluster.lab.docker(2, &["network", "inspect", "--format", "{{.Id}}", "back"])?.text();
+    let web = container(&cluster, 2, "web")?;
+    for args in [
+        &["rm", "back"][..],
+        &["rm", bridge.trim()],
+        &["disconnect", "--force", "back", &web],
+        &["disconnect", bridge.trim(), &web],
+    ] {
+        let said = cluster.docker_fails(2, &[&["network"], args].concat())?;
+        says(&said, "is the bridge of network back")?;
+    }
+    cluster.docker(2, &["network", "create", "local"])?;
+    let on_worker = cluster.docker(2, &["network", "prune", "--force"])?;
+    ensure!(on_worker.contains("local") && !on_worker.contains("back"), "on a worker: {on_worker}");
+    let other = cluster.docker(1, &["network", "prune", "--force", "--filter", "label!=of"])?;
+    ensure!(other.contains("plain") && !other.contains("idle"), "by label: {other}");
+    let young = cluster.shoal(1, &["network", "prune", "--filter", "until=1h"])?;
+    ensure!(young.trim().is_empty(), "younger than an hour: {young}");
+    ensure!(cluster.shoal(1, &["network", "prune"])?.trim() == "idle", "idle alone has nobody");
+    let figures = load(&cluster, (2, &web), "http://web:80/", &["requests=20", "each"])?;
+    ensure!(lost(&figures) == 0 && servers(&figures) == 2, "after the prunes: {figures}");
+    for (what, words) in [("service", "Networks      back 10."), ("network", "Services      web (10.")] {
+        let name = if what == "service" { "web" } else { "back" };
+        says(&cluster.shoal(1, &[what, "inspect", "--pretty", name])?, words)?;
+    }
+    cluster.docker(1, &["service", "rm", "web"])?;
+    wait::until("the network's end", STOP_MAX, POLL, || {
+        let said = cluster.docker(1, &["network", "prune", "--force"])?;
+        wait::seen(said.contains("back"), || said)
+    })
+    .map(drop)
 }
 
 fn across(lab: &mut Lab, peer: Peer) -> Result<()> {
@@ -564,4 +613,51 @@ fn given_back(lab: &mut Lab, peer: Peer) -> Result<()> {
     cluster.kill(2)?;
     cluster.docker(1, &["node", "rm", "--force", "h2"])?;
     cluster.docker(1, &["network", "rm", "small"]).map(drop)
+}
+
+/// Ranges and addresses come from where the one who began the cluster said, be it by Docker's words or by the daemon's flags.
+fn pools(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let mut cluster = Cluster::new(lab, peer);
+    cluster.start(1)?;
+    let length = "--default-addr-pool-mask-length";
+    for (pools, words) in [
+        (&["--default-addr-pool", "10.20.0.0/16", length, "8"][..], "SubnetSize: 8: no range of /8"),
+        (&["--default-addr-pool", "127.0.0.0/8"], "DefaultAddrPool: 127.0.0.0/8 is no range for containers"),
+    ] {
+        says(&cluster.docker_fails(1, &[&["swarm", "init"], pools].concat())?, words)?;
+    }
+    let two = ["--default-addr-pool", "10.20.0.0/25", "--default-addr-pool", "172.29.0.0/16", length, "26"];
+    let advertise = ["--advertise-addr", &shoal_tests::lab::address(1)];
+    cluster.docker(1, &[&["swarm", "init"][..], &advertise, &two].concat())?;
+    let info = cluster.docker(1, &["info"])?;
+    says(&info, "Default Address Pool: 10.20.0.0/25  172.29.0.0/16")?;
+    says(&info, "SubnetSize: 26")?;
+    for (name, subnet) in [("a", "10.20.0.0/26"), ("b", "10.20.0.64/26"), ("c", "172.29.0.0/26")] {
+        cluster.docker(1, &["network", "create", "--driver", "overlay", name])?;
+        let format = "{{(index .IPAM.Config 0).Subnet}}";
+        let found = cluster.docker(1, &["network", "inspect", "--format", format, name])?;
+        ensure!(found.trim() == subnet, "{name} has {found}");
+    }
+    let part = ["--subnet", "10.9.8.0/24", "--ip-range", "10.9.8.128/29"];
+    cluster.docker(1, &[&["network", "create", "--driver", "overlay"][..], &part, &["part"]].concat())?;
+    create(&cluster, "web", 2, &["--network", "part"])?;
+    let all = [addresses(&cluster, "web")?, vec![virtual_address(&cluster, "web")?]].concat();
+    let number = |address: &String| address.strip_prefix("10.9.8.").and_then(|last| last.parse::<u8>().ok());
+    ensure!(
+        all.len() == 3 && all.iter().all(|a| number(a).is_some_and(|n| (128..136).contains(&n))),
+        "outside of the part: {all:?}"
+    );
+    let web = container(&cluster, 1, "web")?;
+    await_answer(&cluster, (1, &web), "http://web.part:80/")?;
+
+    let flags = ["--init", "--default-addr-pool", "10.30.0.0/16"];
+    cluster.lab.host_mut(2).start_node(&flags)?;
+    wait::until("a cluster of its own", START_MAX, POLL, || {
+        let info = cluster.docker(2, &["info"])?;
+        wait::seen(
+            info.contains("Default Address Pool: 10.30.0.0/16") && info.contains("SubnetSize: 24"),
+            || info,
+        )
+    })
+    .map(drop)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Violation;
-use crate::model::NetworkId;
+use crate::model::{NetworkId, Pool};
 use crate::store::State;
 
 pub(super) fn are_handed_out_once(state: &State, found: &mut Vec<Violation>) {
@@ -12,7 +12,11 @@ pub(super) fn are_handed_out_once(state: &State, found: &mut Vec<Violation>) {
     let mut outside = Vec::new();
     let mut own = |network: NetworkId, address: IpAddr, owner: String| {
         let inside = state.network(network).is_some_and(|network| {
-            network.spec.pools.iter().any(|pool| pool.subnet.contains(&address) && pool.gateway != address)
+            let is_handed_out = |pool: &Pool| {
+                let part = pool.range.unwrap_or(pool.subnet);
+                part.contains(&address) && pool.subnet.contains(&address) && pool.gateway != address
+            };
+            network.spec.pools.iter().any(is_handed_out)
         });
         if !inside {
             outside.push(Violation::AddressTwice { address, owners: vec![owner.clone()] });

@@ -77,13 +77,12 @@ fn ports_taken(after: &State, node: &Node, placed: &Task) -> Option<String> {
         .tasks_of_node(node.id)
         .filter(|task| task.id != placed.id && task.occupies_node())
         .flat_map(|task| task.ports.iter().filter(is_fixed))
-        .map(|port| (port.protocol, port.published_port))
         .collect();
     placed
         .ports
         .iter()
         .filter(is_fixed)
-        .find(|port| others.contains(&(port.protocol, port.published_port)))
+        .find(|port| others.iter().any(|other| super::ports::clash_on_a_host(port, other)))
         .map(|port| format!("port {} is taken", port.published_port))
 }
 

@@ -70,7 +70,7 @@ impl Default for Options {
 #[error("{label}: {problem}")]
 pub struct OptionsError {
     /// The label.
-    pub label: &'static str,
+    pub label: String,
     /// What is wrong, and what is wanted.
     pub problem: String,
 }
@@ -97,7 +97,7 @@ impl Options {
         let mut options = Self::default();
         if let Some(text) = labels.get(DRAIN_LABEL) {
             let wrong = || OptionsError {
-                label: DRAIN_LABEL,
+                label: DRAIN_LABEL.to_owned(),
                 problem: format!("{text:?} is no time: seconds up to 3600 are wanted, such as 45s"),
             };
             options.drain = seconds(text).filter(|time| *time <= DRAIN_MAX).ok_or_else(wrong)?;
@@ -108,7 +108,7 @@ impl Options {
                 "" | "off" => false,
                 other => {
                     let problem = format!("{other:?} is unknown: v2 or off is wanted");
-                    return Err(OptionsError { label: PROXY_LABEL, problem });
+                    return Err(OptionsError { label: PROXY_LABEL.to_owned(), problem });
                 }
             };
         }

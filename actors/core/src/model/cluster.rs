@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterId, Meta};
+use super::{AddressPools, ClusterId, Meta};
 
 /// Bytes that must not be shown: `Debug` hides them.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,8 @@ pub struct ClusterSpec {
     pub dispatcher: DispatcherSpec,
     /// The certificate authority's settings.
     pub ca: CaSpec,
+    /// From where networks get the ranges that nobody named.
+    pub address_pools: AddressPools,
 }
 
 impl Default for ClusterSpec {
@@ -73,6 +75,7 @@ impl Default for ClusterSpec {
             },
             dispatcher: DispatcherSpec { heartbeat_period: Duration::from_millis(150) },
             ca: CaSpec { node_cert_expiry: Duration::from_secs(90 * 24 * 3600) },
+            address_pools: AddressPools::default(),
         }
     }
 }

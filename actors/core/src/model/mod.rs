@@ -5,6 +5,7 @@ mod cluster;
 mod ids;
 mod network;
 mod node;
+mod pools;
 mod resources;
 mod service;
 mod task;
@@ -24,6 +25,7 @@ pub use node::{
     Availability, EngineInfo, ManagerStatus, Node, NodeDescription, NodeSpec, NodeState, NodeStatus,
     Platform, Role,
 };
+pub use pools::{AddressPools, PoolsError};
 pub use resources::{ResourceRequirements, Resources};
 pub(crate) use service::ROLLBACK_STARTED;
 pub use service::{

@@ -19,6 +19,8 @@ pub struct Pool {
     pub subnet: IpNet,
     /// The address that every node has in it: its containers' gateway and name server.
     pub gateway: IpAddr,
+    /// The part of it that addresses are handed out from; all of it if none.
+    pub range: Option<IpNet>,
 }
 
 /// What is asked of a network.

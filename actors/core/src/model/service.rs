@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::constraint::Constraint;
@@ -294,6 +295,8 @@ pub struct PortConfig {
     pub published_port: u16,
     /// How.
     pub mode: PortMode,
+    /// Where on a host: at its addresses that lie in one of these ranges. None means everywhere.
+    pub at: Vec<IpNet>,
 }
 
 /// How a service is found.

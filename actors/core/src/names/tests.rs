@@ -28,7 +28,7 @@ fn network(number: u8) -> Arc<NetworkInfo> {
         3 => "back.end".into(),
         _ => format!("n{number}"),
     };
-    let pool = |subnet: String, gateway| Pool { subnet: subnet.parse().unwrap(), gateway };
+    let pool = |subnet: String, gateway| Pool { subnet: subnet.parse().unwrap(), gateway, range: None };
     let mut pools = vec![pool(format!("10.{number}.0.0/24"), v4(number, 1))];
     if number == 1 {
         pools.push(pool("fd00:1::/64".into(), v6(1, 1)));
@@ -86,6 +86,7 @@ fn example() -> NameTable {
         target_port,
         published_port: target_port + 8000,
         mode: PortMode::Ingress,
+        at: Vec::new(),
     };
     let mut web = route(1, "Web", &[(1, 10), (2, 10)], &["www", "web.example.com"]);
     web.ports = vec![port("http", 80, Protocol::Tcp), port("", 53, Protocol::Udp)];

@@ -43,6 +43,7 @@ fn ports_differ(service: &Service, task: &Task) -> bool {
     let is = |want: &PortConfig, have: &PortConfig| {
         want.protocol == have.protocol
             && want.target_port == have.target_port
+            && want.at == have.at
             && (want.published_port == 0 || want.published_port == have.published_port)
     };
     wanted.len() != task.ports.len()

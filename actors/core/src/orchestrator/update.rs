@@ -162,7 +162,7 @@ const PROGRESS_DEFAULT: Duration = Duration::from_secs(600);
 pub fn progress_deadline(labels: &BTreeMap<String, String>) -> Result<Duration, OptionsError> {
     let Some(text) = labels.get(PROGRESS_LABEL) else { return Ok(PROGRESS_DEFAULT) };
     seconds(text).filter(|time| !time.is_zero()).ok_or_else(|| OptionsError {
-        label: PROGRESS_LABEL,
+        label: PROGRESS_LABEL.to_owned(),
         problem: format!("{text:?} is no time: seconds are wanted, such as 300s"),
     })
 }

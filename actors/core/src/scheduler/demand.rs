@@ -2,11 +2,32 @@
 
 use std::str::FromStr;
 
+use ipnet::IpNet;
+
+use crate::mesh::may_meet;
 use crate::model::constraint::{Attribute, Constraint};
 use crate::model::{Platform, PortConfig, PortMode, Protocol, Service, ServiceId, TaskSpec};
 
-/// A port of a node's own address.
-pub(super) type HostPort = (Protocol, u16);
+/// A port of a node's own addresses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct HostPort {
+    pub(super) protocol: Protocol,
+    pub(super) number: u16,
+    /// The ranges that the addresses lie in; none for all.
+    pub(super) at: Vec<IpNet>,
+}
+
+impl HostPort {
+    /// Whether one node cannot give both.
+    pub(super) fn clashes(&self, other: &Self) -> bool {
+        (self.protocol, self.number) == (other.protocol, other.number) && may_meet(&self.at, &other.at)
+    }
+
+    /// The first in order of those that have this one's number.
+    pub(super) fn first_alike(&self) -> Self {
+        Self { at: Vec::new(), ..self.clone() }
+    }
+}
 
 /// What each task of a group (same service, same version) asks of its node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +85,7 @@ pub(super) fn taken_ports(ports: &[PortConfig]) -> Vec<HostPort> {
     let mut taken: Vec<HostPort> = ports
         .iter()
         .filter(|port| port.mode == PortMode::Host && port.published_port != 0)
-        .map(|port| (port.protocol, port.published_port))
+        .map(|port| HostPort { protocol: port.protocol, number: port.published_port, at: port.at.clone() })
         .collect();
     taken.sort_unstable();
     taken.dedup();

@@ -76,10 +76,10 @@ impl NodeTable {
                 Filter::HostPort => demand
                     .ports
                     .iter()
-                    .filter(|port| self.ports.get(port).is_some_and(|nodes| nodes.contains_key(&slot)))
-                    .for_each(|(protocol, port)| {
-                        let protocol = format!("{protocol:?}").to_lowercase();
-                        refuse(format!("port {port}/{protocol} is taken"));
+                    .filter(|port| self.port_takers(port).any(|taken| taken == slot))
+                    .for_each(|port| {
+                        let protocol = format!("{:?}", port.protocol).to_lowercase();
+                        refuse(format!("port {}/{protocol} is taken", port.number));
                     }),
                 Filter::MaxReplicas => {
                     let (tasks, most) = (self.tasks_of(demand.service, slot), demand.max_replicas);

@@ -132,8 +132,8 @@ impl NodeTable {
             Filter::HostPort if is_put_back(Bug::HostPortsIgnored) => return false,
             Filter::HostPort => {
                 for port in &demand.ports {
-                    for slot in self.ports.get(port).into_iter().flat_map(|nodes| nodes.keys()) {
-                        left.set(*slot, false);
+                    for slot in self.port_takers(port) {
+                        left.set(slot, false);
                     }
                 }
             }

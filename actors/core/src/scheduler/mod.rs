@@ -95,7 +95,10 @@ impl Scheduler {
                 let holders: Vec<String> = state
                     .tasks_of_node(node)
                     .filter(|task| task.occupies_node())
-                    .filter(|task| taken_ports(&task.ports).iter().any(|port| demand.ports.contains(port)))
+                    .filter(|task| {
+                        let taken = taken_ports(&task.ports);
+                        taken.iter().any(|taken| demand.ports.iter().any(|port| port.clashes(taken)))
+                    })
                     .map(|task| task.slot_name())
                     .collect();
                 if !holders.is_empty() {

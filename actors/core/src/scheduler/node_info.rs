@@ -166,7 +166,7 @@ impl NodeTable {
             self.generic.entry(kind.clone()).or_default().reserve(slot, *count);
         }
         for port in held.ports.iter() {
-            *self.ports.entry(*port).or_default().entry(slot).or_default() += 1;
+            *self.ports.entry(port.clone()).or_default().entry(slot).or_default() += 1;
         }
         if held.live {
             self.count_task(slot);
@@ -202,6 +202,14 @@ impl NodeTable {
     /// Live tasks on a node.
     pub(super) fn tasks_on(&self, slot: u32) -> u32 {
         (self.order[slot as usize] >> 32) as u32
+    }
+
+    /// The nodes on which a task takes a port that leaves no room for this one.
+    pub(super) fn port_takers(&self, port: &HostPort) -> impl Iterator<Item = u32> {
+        let alike = self.ports.range(port.first_alike()..);
+        let alike =
+            alike.take_while(|(taken, _)| (taken.protocol, taken.number) == (port.protocol, port.number));
+        alike.filter(|(taken, _)| taken.clashes(port)).flat_map(|(_, nodes)| nodes.keys().copied())
     }
 
     /// Live tasks of a service on a node.

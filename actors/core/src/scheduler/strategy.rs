@@ -199,7 +199,7 @@ impl NodeTable {
             nodes.insert(*slot, of_service(*slot));
         }
         for port in &demand.ports {
-            let nodes = self.ports.entry(*port).or_default();
+            let nodes = self.ports.entry(port.clone()).or_default();
             for slot in &touched {
                 *nodes.entry(*slot).or_default() += 1;
             }

@@ -9,17 +9,15 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{ApplyError, State};
 use crate::model::{
-    EndpointMode, Network, NetworkAttachment, NetworkId, NetworkSpec, NodeId, Pool, Service, ServiceNetwork,
-    ServiceSpec, Task, TaskNetwork, UpdateState,
+    AddressPools, EndpointMode, Network, NetworkAttachment, NetworkId, NetworkSpec, NodeId, Pool, Service,
+    ServiceNetwork, ServiceSpec, Task, TaskNetwork, UpdateState,
 };
 use crate::put_back::{Bug, is_put_back};
 
-/// Ranges are cut from these addresses where the user names none.
-const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 128, 0, 0), 9);
-/// Their size: 4,093 addresses for tasks and services.
-const POOL_PREFIX: u8 = 20;
 /// Addresses of a range at least: the gateway, a service and a task.
 const ADDRESSES_MIN: u128 = 3;
+/// The same of a part of it, which need not have the gateway.
+const PART_MIN: u128 = 2;
 
 fn number(address: IpAddr) -> u128 {
     match address {
@@ -50,7 +48,7 @@ fn overlap(a: IpNet, b: IpNet) -> bool {
 }
 
 impl Pool {
-    /// Of a subnet, with the gateway that the user wants or its first address.
+    /// Of a subnet, with the gateway that the user wants or its first address; [`Pool::within`] names a part to hand out from.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -72,31 +70,90 @@ impl Pool {
         if !inside {
             return Err(format!("gateway {gateway} is no usable address of {subnet}"));
         }
-        Ok(Self { subnet, gateway })
+        Ok(Self { subnet, gateway, range: None })
+    }
+
+    /// The same, whose addresses are handed out from this part alone.
+    ///
+    /// # Errors
+    /// What is wrong with the part.
+    pub fn within(self, range: IpNet) -> Result<Self, String> {
+        let range = range.trunc();
+        if !self.subnet.contains(&range) {
+            return Err(format!("{range} is no part of {}", self.subnet));
+        }
+        let pool = Self { range: Some(range), ..self };
+        if pool.room() < PART_MIN {
+            return Err(format!("{range} has no room: two addresses at least are needed beside the gateway"));
+        }
+        Ok(pool)
+    }
+
+    /// Places of the subnet that are handed out; the gateway's may be among them.
+    fn places(&self) -> std::ops::RangeInclusive<u128> {
+        let all = places(self.subnet);
+        let Some(range) = self.range else { return all };
+        let base = number(self.subnet.network());
+        let place = |address: IpAddr| number(address).saturating_sub(base);
+        place(range.network()).max(*all.start())..=place(range.broadcast()).min(*all.end())
+    }
+
+    /// How many addresses are handed out from it.
+    fn room(&self) -> u128 {
+        let places = self.places();
+        if places.is_empty() {
+            return 0;
+        }
+        let gateway = number(self.gateway).saturating_sub(number(self.subnet.network()));
+        let all = (places.end() - places.start()).saturating_add(1);
+        all - u128::from(places.contains(&gateway))
     }
 }
 
 impl State {
-    /// Who else has addresses of this range, in words.
-    fn in_the_way(&self, subnet: IpNet) -> Option<String> {
-        let network = self
+    /// Who else has addresses of this range, in words, and which.
+    fn in_the_way(&self, subnet: IpNet) -> Option<(String, IpNet)> {
+        let of_networks = self
             .networks()
-            .find(|network| network.spec.pools.iter().any(|pool| overlap(pool.subnet, subnet)));
-        if let Some(network) = network {
-            return Some(format!("network '{}'", network.spec.name));
+            .flat_map(|network| network.spec.pools.iter().map(move |pool| (network, pool.subnet)));
+        let network = of_networks.into_iter().find(|(_, other)| overlap(*other, subnet));
+        if let Some((network, other)) = network {
+            return Some((format!("network '{}'", network.spec.name), other));
         }
-        let node = self.nodes().find(|node| {
+        self.nodes().find_map(|node| {
             let description = node.description.as_ref();
-            let addr = description.and_then(|d| d.addr.parse::<std::net::SocketAddr>().ok());
-            addr.is_some_and(|addr| subnet.contains(&addr.ip()))
-        })?;
-        Some(format!("node {}", node.id))
+            let addr = description.and_then(|d| d.addr.parse::<std::net::SocketAddr>().ok())?;
+            subnet.contains(&addr.ip()).then(|| (format!("node {}", node.id), IpNet::from(addr.ip())))
+        })
+    }
+
+    /// The first range of the cluster's pools that nobody has. What is in the way is stepped over whole.
+    fn free_subnet(&self) -> Option<IpNet> {
+        let usual = AddressPools::default();
+        let wanted = self.cluster().map_or(&usual, |cluster| &cluster.spec.address_pools);
+        wanted.pools.iter().find_map(|pool| {
+            let mut first = pool.network();
+            loop {
+                let subnet = Ipv4Net::new(first, wanted.size).ok()?;
+                if !pool.contains(&subnet) {
+                    return None;
+                }
+                let Some((_, other)) = self.in_the_way(subnet.into()) else { return Some(subnet.into()) };
+                let last = match other.broadcast() {
+                    IpAddr::V4(last) => last.max(subnet.broadcast()),
+                    IpAddr::V6(_) => subnet.broadcast(),
+                };
+                // The one that the last address in the way is in may have begun before it.
+                let last = Ipv4Net::new(last, wanted.size).ok()?.broadcast();
+                first = Ipv4Addr::from(u32::from(last).checked_add(1)?);
+            }
+        })
     }
 
     /// Check the ranges that the user named and choose the others.
     pub(super) fn hand_out_pools(&self, id: NetworkId, spec: &mut NetworkSpec) -> Result<(), ApplyError> {
         for (place, pool) in spec.pools.iter().enumerate() {
-            if let Some(owner) = self.in_the_way(pool.subnet) {
+            if let Some((owner, _)) = self.in_the_way(pool.subnet) {
                 return Err(ApplyError::SubnetTaken { subnet: pool.subnet.to_string(), owner });
             }
             if let Some(other) = spec.pools[..place].iter().find(|other| overlap(other.subnet, pool.subnet)) {
@@ -107,10 +164,8 @@ impl State {
         let has =
             |spec: &NetworkSpec, v4: bool| spec.pools.iter().any(|pool| pool.subnet.addr().is_ipv4() == v4);
         if !has(spec, true) {
-            let free = POOL.subnets(POOL_PREFIX).ok().into_iter().flatten().map(IpNet::V4);
-            let subnet = free.into_iter().find(|subnet| self.in_the_way(*subnet).is_none());
-            let subnet = subnet.ok_or(ApplyError::NoSubnetLeft)?;
-            spec.pools.insert(0, Pool { subnet, gateway: at(subnet, 1) });
+            let subnet = self.free_subnet().ok_or(ApplyError::NoSubnetLeft)?;
+            spec.pools.insert(0, Pool { subnet, gateway: at(subnet, 1), range: None });
         }
         if spec.ipv6 && !has(spec, false) {
             // Locally assigned addresses: 40 bits of the cluster's name, 16 of the network's.
@@ -123,7 +178,7 @@ impl State {
                 self.in_the_way(subnet).is_none().then_some(subnet)
             });
             let subnet = subnet.ok_or(ApplyError::NoSubnetLeft)?;
-            spec.pools.push(Pool { subnet, gateway: at(subnet, 1) });
+            spec.pools.push(Pool { subnet, gateway: at(subnet, 1), range: None });
         }
         Ok(())
     }
@@ -133,9 +188,11 @@ impl State {
     pub fn room_in(&self, id: NetworkId) -> (usize, String) {
         let Some(network) = self.network(id) else { return (0, format!("network {id} is gone")) };
         let rooms = network.spec.pools.iter().map(|pool| {
-            let taken = self.addresses.range(pool.subnet.network()..=pool.subnet.broadcast()).count();
-            let all = usize::try_from(*places(pool.subnet).end()).unwrap_or(usize::MAX).saturating_sub(1);
-            (all.saturating_sub(taken), pool.subnet)
+            let places = pool.places();
+            let taken = at(pool.subnet, *places.start())..=at(pool.subnet, *places.end());
+            let taken = self.addresses.range(taken).count();
+            let all = usize::try_from(pool.room()).unwrap_or(usize::MAX);
+            (all.saturating_sub(taken), pool.range.unwrap_or(pool.subnet))
         });
         rooms.min().map_or((0, String::new()), |(room, subnet)| {
             (room, format!("no free address in network '{}' ({subnet})", network.spec.name))
@@ -145,7 +202,7 @@ impl State {
     /// A free address of a range, and the place after it.
     fn free(&self, network: &Network, range: usize) -> Option<(IpAddr, u128)> {
         let pool = network.spec.pools.get(range)?;
-        let places = places(pool.subnet);
+        let places = pool.places();
         let (first, last) = (*places.start(), *places.end());
         let forgets = is_put_back(Bug::AddressGivenTwice);
         let known = network.cursors.get(range).filter(|_| !forgets);

@@ -121,6 +121,68 @@ fn an_address_rests_as_long_as_can_be_before_it_is_given_again() {
 }
 
 #[test]
+fn addresses_come_from_the_part_that_was_named_alone() {
+    let mut small = network(1, "a", &[]);
+    let pool = |gateway: Option<&str>, part: &str| {
+        let pool = Pool::new("10.0.9.0/24".parse().unwrap(), gateway.map(|ip| ip.parse().unwrap())).unwrap();
+        pool.within(part.parse().unwrap())
+    };
+    for (gateway, part, words) in [
+        (None, "10.0.10.0/28", "is no part of 10.0.9.0/24"),
+        (None, "10.0.8.0/23", "is no part of"),
+        (None, "10.0.9.0/31", "has no room"),
+        (Some("10.0.9.8"), "10.0.9.8/31", "has no room"),
+        (None, "10.0.9.8/32", "has no room"),
+        (None, "fd00::/64", "is no part of"),
+    ] {
+        let why = pool(gateway, part).unwrap_err();
+        assert!(why.contains(words), "{part}: {why}");
+    }
+    small.spec.pools = vec![pool(Some("10.0.9.9"), "10.0.9.8/30").unwrap()];
+    let mut state = with(vec![small]);
+    apply(&mut state, vec![Write::ServiceCreate(Box::new(in_networks(1, &[1])))]).unwrap();
+    assert_eq!(state.service(ServiceId::from_u128(1)).unwrap().networks[0].addresses, ips(&["10.0.9.8"]));
+    assert_eq!(state.room_in(NetworkId::from_u128(1)).0, 2);
+    assert_eq!(place(&mut state, 1, 1).unwrap(), ips(&["10.0.9.10"]));
+    assert_eq!(place(&mut state, 2, 1).unwrap(), ips(&["10.0.9.11"]));
+    assert_eq!(
+        state.room_in(NetworkId::from_u128(1)),
+        (0, "no free address in network 'a' (10.0.9.8/30)".into())
+    );
+    assert!(place(&mut state, 3, 1).is_err());
+    assert!(check(&state).is_empty());
+}
+
+#[test]
+fn ranges_come_from_the_clusters_pools() {
+    let mut state = with(vec![]);
+    let pools = ["172.30.0.0/23".to_owned(), "10.64.0.0/10".to_owned()];
+    let cluster = crate::model::Cluster {
+        meta: Default::default(),
+        id: Default::default(),
+        spec: crate::model::ClusterSpec {
+            address_pools: AddressPools::new(&pools, None).unwrap(),
+            ..Default::default()
+        },
+        root_ca: Default::default(),
+        tokens: Default::default(),
+    };
+    apply(&mut state, vec![Write::Cluster(Box::new(cluster))]).unwrap();
+    let description = crate::model::NodeDescription { addr: "172.30.0.9:7300".into(), ..Default::default() };
+    apply(&mut state, vec![Write::NodeDescription(NodeId::from_u128(1), description)]).unwrap();
+    let mut create = |id, subnets: &[&str]| {
+        let network = network(id, &format!("n{id}"), subnets);
+        apply(&mut state, vec![Write::NetworkCreate(Box::new(network))]).unwrap();
+        state.network(NetworkId::from_u128(id)).unwrap().spec.pools[0].subnet.to_string()
+    };
+    // The first has a node's address in it, and half of the second pool is somebody's already.
+    assert_eq!(create(1, &["10.64.0.0/11"]), "10.64.0.0/11");
+    assert_eq!(create(2, &[]), "172.30.1.0/24");
+    assert_eq!(create(3, &["10.96.0.128/25"]), "10.96.0.128/25");
+    assert_eq!(create(4, &[]), "10.96.1.0/24");
+}
+
+#[test]
 fn a_services_virtual_address_stays_with_it() {
     let mut state = with(vec![network(1, "a", &[]), network(2, "b", &[])]);
     apply(&mut state, vec![Write::ServiceCreate(Box::new(in_networks(1, &[1])))]).unwrap();

@@ -1,22 +1,24 @@
-//! Published ports of the mesh: each is one service's alone, on every node.
+//! Published ports of the mesh: each is one service's alone, on every node, at the addresses that it names.
 //!
 //! A port that the user leaves open is chosen here, as the entry is applied, and becomes part of the specification: so
 //! it is committed with it, the same on every manager, and stays.
 
 use super::{ApplyError, State};
+use crate::mesh::may_meet;
 use crate::model::{PortConfig, PortMode, Protocol, Service, ServiceId, ServiceSpec};
 use crate::put_back::{Bug, is_put_back};
 
 /// Ports that are chosen where the user leaves one open.
 pub const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
-/// Whether two ports cannot both be had: one is the mesh's on every node, and so leaves none for anybody else.
+/// Whether two ports cannot both be had: one is the mesh's on every node, and so leaves none for anybody else where both may be.
 fn clash(a: &PortConfig, b: &PortConfig) -> bool {
     let through_mesh = a.mode == PortMode::Ingress || b.mode == PortMode::Ingress;
     through_mesh
         && !is_put_back(Bug::PortGivenTwice)
         && a.protocol == b.protocol
         && a.published_port == b.published_port
+        && may_meet(&a.at, &b.at)
 }
 
 fn is_open(port: &PortConfig) -> bool {
@@ -24,7 +26,7 @@ fn is_open(port: &PortConfig) -> bool {
 }
 
 impl State {
-    /// The service that has this port through the mesh.
+    /// The service that has this port through the mesh, at some address.
     #[must_use]
     pub fn port_owner(&self, protocol: Protocol, published: u16) -> Option<&Service> {
         let wanted = PortConfig { protocol, published_port: published, ..PortConfig::default() };
@@ -132,6 +134,30 @@ mod tests {
         assert_eq!(state.port_owner(Protocol::Tcp, 80).unwrap().spec.name, "s1");
         // One's own port is no obstacle.
         assert_eq!(update(&mut state, 1, vec![port(Ingress, 80), port(Ingress, 82)]).unwrap(), [80, 82]);
+    }
+
+    #[test]
+    fn services_share_a_port_whose_addresses_cannot_meet() {
+        use PortMode::{Host, Ingress};
+        let at = |mode, places: &[&str]| PortConfig {
+            at: places.iter().map(|text| crate::mesh::place(text).unwrap()).collect(),
+            ..port(mode, 80)
+        };
+        let mut state = State::default();
+        create(&mut state, with_ports(1, vec![at(Ingress, &["127.0.0.1", "::1"])])).unwrap();
+        create(&mut state, with_ports(2, vec![at(Ingress, &["10.0.0.0/8"])])).unwrap();
+        create(&mut state, with_ports(3, vec![at(Host, &["192.0.2.1"])])).unwrap();
+        for (places, owner) in
+            [(vec![], "s1"), (vec!["10.1.0.0/16"], "s2"), (vec!["::"], "s1"), (vec!["192.0.2.1"], "s3")]
+        {
+            let error = create(&mut state, with_ports(4, vec![at(Ingress, &places)])).unwrap_err();
+            assert!(error.to_string().contains(&format!("'{owner}'")), "{places:?}: {error}");
+        }
+        assert!(update(&mut state, 1, vec![at(Ingress, &[])]).is_err());
+        assert!(update(&mut state, 1, vec![at(Ingress, &["127.0.0.0/8"])]).is_ok());
+        // Two of mode host are for the scheduler to keep apart.
+        create(&mut state, with_ports(5, vec![at(Host, &["192.0.2.1"])])).unwrap();
+        assert!(crate::check::check(&state).is_empty());
     }
 
     #[test]

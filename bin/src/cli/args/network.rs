@@ -28,9 +28,18 @@ pub enum NetworkVerb {
         /// With the services in them and their tasks.
         #[arg(long, short)]
         verbose: bool,
+        /// For people.
+        #[arg(long)]
+        pretty: bool,
         /// Always json; here for symmetry.
         #[arg(long, value_enum, default_value = "json", hide = true)]
         format: Format,
+    },
+    /// Remove the networks that nothing is in: those that span nodes, and those of this node's engine.
+    Prune {
+        /// Which: until=24h, label=K[=V], label!=K[=V]; repeatable.
+        #[arg(long, value_name = "KEY=VALUE", value_parser = words::pair)]
+        filter: Vec<(String, String)>,
     },
     /// Remove networks.
     #[command(visible_alias = "remove")]
@@ -64,6 +73,9 @@ pub struct NetworkCreate {
     /// Address of the nodes in the range at the same place; its first if none is said.
     #[arg(long, value_name = "ADDRESS")]
     pub gateway: Vec<IpAddr>,
+    /// Part of the range at the same place that addresses are handed out from; all of it if none is said.
+    #[arg(long, value_name = "CIDR")]
+    pub ip_range: Vec<String>,
     /// Label; repeatable.
     #[arg(long, short, value_name = "K=V", value_parser = words::pair)]
     pub label: Vec<(String, String)>,

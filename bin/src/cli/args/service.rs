@@ -118,7 +118,7 @@ pub struct CreateArgs {
     /// Mount: type=bind|volume|tmpfs,source=…,target=…[,readonly]…; repeatable.
     #[arg(long, value_name = "MOUNT", value_parser = values::mount)]
     pub mount: Vec<Value>,
-    /// Port: mode=host,target=80[,published=8080][,protocol=tcp], or 8080:80; repeatable.
+    /// Port: [ADDRESS:]8080:80[/udp], or target=80[,published=8080][,protocol=tcp][,mode=host][,host-ip=ADDRESS]…; repeatable.
     #[arg(long, short, value_name = "PORT", value_parser = values::port)]
     pub publish: Vec<Value>,
     /// Network: NAME, or name=NAME,alias=NAME…; repeatable.

@@ -86,6 +86,12 @@ pub struct InitArgs {
     /// Go on alone from this node's state after the majority is lost for good.
     #[arg(long)]
     pub force_new_cluster: bool,
+    /// Range that networks get theirs from; repeatable [default: 10.128.0.0/9].
+    #[arg(long, value_name = "CIDR")]
+    pub default_addr_pool: Vec<String>,
+    /// Length of their prefix [default: 24, or 20 where no --default-addr-pool is said].
+    #[arg(long, value_name = "N")]
+    pub default_addr_pool_mask_length: Option<u8>,
     /// Settings.
     #[command(flatten)]
     pub settings: SwarmUpdate,

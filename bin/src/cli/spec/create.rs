@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::args::CreateArgs;
 use super::super::error::Outcome;
 use super::json::{edit_list, edit_map, put, put_some};
-use super::shared;
+use super::{places, shared};
 use crate::cli::args::Mode;
 
 /// The body of `POST /services/create`. Only what was asked for is written; the node lays it over its defaults.
@@ -28,6 +28,7 @@ pub(crate) fn create(flags: &CreateArgs, env: Vec<String>) -> Outcome<Value> {
     list("TaskTemplate/Networks", flags.network.clone());
     edit_map(&mut spec, "Labels", &flags.label, &[]);
     edit_map(&mut spec, "TaskTemplate/ContainerSpec/Labels", &flags.container_label, &[]);
+    places::into_labels(&mut spec, &[]);
     shared::apply(&mut spec, &flags.shared)?;
     Ok(spec)
 }

@@ -2,6 +2,7 @@
 
 mod create;
 pub(crate) mod json;
+pub(crate) mod places;
 mod shared;
 mod update;
 pub(crate) mod values;

@@ -201,7 +201,12 @@ fn short_ports_are_read_as_docker_reads_them() {
     assert_eq!(port("8080:80/udp"), Ok(golden));
     for text in [
         "80-90",
-        "1.2.3.4:80:80",
+        "1.2.3:80:80",
+        "eth0:80:80",
+        "[::1:80:80",
+        "10.0.0.0/x:80:80",
+        "host-ip=::1,target=80",
+        "host-ip=here,published=80,target=80",
         "0",
         "mode=mesh,target=80",
         "published=80",
@@ -210,6 +215,40 @@ fn short_ports_are_read_as_docker_reads_them() {
     ] {
         assert!(port(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn addresses_of_ports_become_labels_that_follow_their_ports() {
+    let spec = created(
+        "shoal service create --label a=b --publish 127.0.0.1:8080:80 --publish [::1]:53:53/udp --publish 9:9 \
+         --publish published=81,target=81,host-ip=10.0.0.0/8,host-ip=192.0.2.7 --publish 10.0.0.0/8:82:82/tcp bb",
+    );
+    let golden = json!({"a": "b", "shoal.publish.8080/tcp": "127.0.0.1", "shoal.publish.53/udp": "::1",
+        "shoal.publish.81/tcp": "10.0.0.0/8,192.0.2.7", "shoal.publish.82/tcp": "10.0.0.0/8"});
+    assert_eq!(spec["Labels"], golden);
+    let ports = super::places::ports(&spec);
+    let bare = json!({"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080, "PublishMode": "ingress"});
+    assert_eq!((ports.len(), &ports[0]), (5, &bare));
+    assert_eq!(super::places::of(&spec, &ports[0]), "127.0.0.1");
+    assert_eq!(super::places::of(&spec, &ports[2]), "");
+
+    let mut changed = spec.clone();
+    let flags = update_flags(
+        "shoal service update --publish-rm 53/udp --publish-add 8080:80 --publish-add 192.0.2.7:83:82 \
+         --publish-add ::1:9:9 web",
+    );
+    update(&mut changed, &flags, &[]).expect("valid");
+    let golden = json!({"a": "b", "shoal.publish.81/tcp": "10.0.0.0/8,192.0.2.7", "shoal.publish.83/tcp": "192.0.2.7",
+        "shoal.publish.9/tcp": "::1"});
+    assert_eq!(changed["Labels"], golden);
+
+    // A label of all protocols goes with the last port of its number.
+    let mut both =
+        created("shoal service create --label shoal.publish.53=::1 --publish 53:53 --publish 53:53/udp bb");
+    update(&mut both, &update_flags("shoal service update --publish-rm 53 web"), &[]).expect("valid");
+    assert_eq!(both["Labels"], json!({"shoal.publish.53": "::1"}));
+    update(&mut both, &update_flags("shoal service update --publish-rm 53/udp web"), &[]).expect("valid");
+    assert_eq!(both["Labels"], json!({}));
 }
 
 #[test]
@@ -235,10 +274,11 @@ fn network_requests_match_the_golden_ones() {
     assert_eq!(network_create("shoal network create back").expect("valid"), least);
     assert_eq!(network_create("shoal network create -d overlay back").expect("valid"), least);
     let line = "shoal network create --attachable --internal --ipv6 --subnet 10.7.0.0/24 --gateway 10.7.0.9 \
+        --ip-range 10.7.0.128/25 \
         --subnet fd00::/64 --label a=b --opt encrypted back";
     let golden = json!({
         "Name": "back", "Driver": "overlay", "Scope": "swarm", "Attachable": true, "Internal": true, "EnableIPv6": true,
-        "IPAM": {"Config": [{"Subnet": "10.7.0.0/24", "Gateway": "10.7.0.9"}, {"Subnet": "fd00::/64"}]},
+        "IPAM": {"Config": [{"Subnet": "10.7.0.0/24", "Gateway": "10.7.0.9", "IPRange": "10.7.0.128/25"}, {"Subnet": "fd00::/64"}]},
         "Labels": {"a": "b"}, "Options": {"encrypted": ""},
     });
     assert_eq!(network_create(line).expect("valid"), golden);
@@ -286,6 +326,16 @@ fn swarm_requests_match_the_golden_ones() {
         "Spec": {"CAConfig": {"NodeCertExpiry": 172_800_000_000_000_i64}, "Orchestration": {"TaskHistoryRetentionLimit": 2}},
     });
     assert_eq!(super::super::swarm::init_body(&flags), golden);
+    let Verb::Swarm(SwarmVerb::Init(flags)) = verb(
+        "shoal swarm init --default-addr-pool 10.1.0.0/16 --default-addr-pool 10.2.0.0/16 --default-addr-pool-mask-length 26",
+    ) else {
+        panic!("init")
+    };
+    let body = super::super::swarm::init_body(&flags);
+    assert_eq!(
+        (&body["DefaultAddrPool"], &body["SubnetSize"]),
+        (&json!(["10.1.0.0/16", "10.2.0.0/16"]), &json!(26))
+    );
     let Verb::Swarm(SwarmVerb::Join(flags)) =
         verb("shoal swarm join --token T --availability drain 10.0.0.1:2377 10.0.0.2:2377")
     else {

@@ -6,7 +6,7 @@ use super::super::args::UpdateArgs;
 use super::super::error::{CliError, Outcome};
 use super::super::words;
 use super::json::{edit_list, edit_map, put, put_some};
-use super::shared;
+use super::{places, shared};
 
 /// Lay the flags over the specification that the node told us.
 pub(crate) fn update(spec: &mut Value, flags: &UpdateArgs, env_add: &[String]) -> Outcome {
@@ -44,12 +44,16 @@ pub(crate) fn update(spec: &mut Value, flags: &UpdateArgs, env_add: &[String]) -
         list.retain(|kept| !flags.network_rm.iter().any(|network| kept["Target"] == **network));
         replace(list, flags.network_add.iter().cloned(), |a, b| a["Target"] == b["Target"]);
     });
+    let removes =
+        |port: &Value| flags.publish_rm.iter().any(|rm| target(port) == (u64::from(rm.0), rm.1.as_str()));
+    let replaces = |port: &Value| flags.publish_add.iter().any(|new| target(new) == target(port));
+    let mut changed = places::ports(spec);
+    changed.retain(|port| removes(port) || replaces(port));
     edit_list(spec, "EndpointSpec/Ports", |list| {
-        list.retain(|kept| {
-            !flags.publish_rm.iter().any(|rm| target(kept) == (u64::from(rm.0), rm.1.as_str()))
-        });
+        list.retain(|kept| !removes(kept));
         replace(list, flags.publish_add.iter().cloned(), |a, b| target(a) == target(b));
     });
+    places::into_labels(spec, &changed);
     shared::apply(spec, &flags.shared)
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::words;
 use super::json::put;
+use super::places::HOST_IPS;
 
 /// `SERVICE=REPLICAS`.
 pub(crate) fn scale(text: &str) -> Result<(String, u64), String> {
@@ -42,10 +43,30 @@ pub(crate) fn target_port(text: &str) -> Result<(u16, String), String> {
     Ok((port_number(port)?, protocol(proto)?))
 }
 
-/// A port, long (`mode=host,target=80,published=8080,protocol=tcp`) or short (`8080:80/tcp`, mode ingress as Docker's).
+/// An address of hosts, or a range of such; the node judges it in full.
+fn host_address(text: &str) -> Result<String, String> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let (address, length) = bare.split_once('/').unwrap_or((bare, "0"));
+    if address.parse::<std::net::IpAddr>().is_ok() && length.parse::<u8>().is_ok() {
+        return Ok(bare.to_owned());
+    }
+    Err(format!("{text:?} is no host address: write such as 192.0.2.7, 10.0.0.0/8 or [::1]"))
+}
+
+/// The port and the protocol behind it, which is tcp if unsaid; a range of addresses has a slash, too.
+fn with_protocol(text: &str) -> Result<(&str, String), String> {
+    match text.rsplit_once('/') {
+        Some((ports, given)) if !given.contains([':', ']']) => Ok((ports, protocol(given)?)),
+        _ => Ok((text, "tcp".to_owned())),
+    }
+}
+
+/// A port, long (`mode=host,target=80,published=8080,protocol=tcp,host-ip=10.0.0.0/8`) or short (`127.0.0.1:8080:80/tcp`, mode ingress
+/// as Docker's). What it says of addresses stands under [`HOST_IPS`].
 pub(crate) fn port(text: &str) -> Result<Value, String> {
     let (mut target, mut published, mut proto, mut mode) =
         (None, None, "tcp".to_owned(), "ingress".to_owned());
+    let mut addresses = Vec::new();
     if text.contains('=') {
         for field in words::csv(text)? {
             let (key, value) = field.split_once('=').ok_or_else(|| format!("{field:?} lacks a value"))?;
@@ -53,23 +74,24 @@ pub(crate) fn port(text: &str) -> Result<Value, String> {
                 "target" => target = Some(port_number(value)?),
                 "published" => published = Some(port_number(value)?),
                 "protocol" => proto = protocol(value)?,
+                "host-ip" => addresses.push(host_address(value)?),
                 "mode" if matches!(value, "host" | "ingress") => value.clone_into(&mut mode),
                 "mode" => return Err(format!("{value:?} is no publish mode: host and ingress are there")),
                 other => {
                     return Err(format!(
-                        "a port has no field {other:?}: target, published, protocol, mode are there"
+                        "a port has no field {other:?}: target, published, protocol, mode, host-ip are there"
                     ));
                 }
             }
         }
     } else {
-        let (ports, given) = text.split_once('/').unwrap_or((text, "tcp"));
-        proto = protocol(given)?;
+        let (ports, given) = with_protocol(text)?;
+        proto = given;
         match ports.rsplit_once(':') {
             Some((outside, inside)) => {
-                if outside.contains(':') {
-                    return Err("a service's port has no host address: write PUBLISHED:TARGET".into());
-                }
+                let (address, outside) =
+                    outside.rsplit_once(':').map_or((None, outside), |(address, port)| (Some(address), port));
+                addresses.extend(address.map(host_address).transpose()?);
                 (published, target) = (Some(port_number(outside)?), Some(port_number(inside)?));
             }
             None => target = Some(port_number(ports)?),
@@ -79,6 +101,11 @@ pub(crate) fn port(text: &str) -> Result<Value, String> {
     let mut port = json!({"Protocol": proto, "TargetPort": target, "PublishMode": mode});
     if let Some(published) = published {
         put(&mut port, "PublishedPort", published);
+    } else if !addresses.is_empty() {
+        return Err(format!("{text:?} lacks published=PORT, which a host address needs"));
+    }
+    if !addresses.is_empty() {
+        put(&mut port, HOST_IPS, addresses);
     }
     Ok(port)
 }

@@ -20,7 +20,7 @@ mod validate;
 pub(super) use node::{NodeView, node_json, node_spec};
 pub(super) use ports::port_json;
 pub(super) use service::{insert_defaults, service_json, service_spec};
-pub(super) use swarm::{ADDR_POOL, SUBNET_SIZE, SwarmView, autolock, cluster_info, swarm_json, swarm_spec};
+pub(super) use swarm::{SwarmView, address_pools, autolock, cluster_info, swarm_json, swarm_spec};
 pub(super) use task::task_json;
 pub(super) use validate::availability;
 

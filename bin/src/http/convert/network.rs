@@ -103,32 +103,41 @@ fn pools(json: Ipam, ipv6: bool) -> Result<Vec<Pool>, HttpError> {
 }
 
 fn pool(path: &str, json: IpamConfig) -> Result<Option<Pool>, HttpError> {
-    let remedy = "not supported: addresses are handed out from the whole subnet";
-    if json.ip_range.as_deref().is_some_and(|range| !range.is_empty()) {
-        return Err(HttpError::field(&format!("{path}.IPRange"), remedy));
-    }
-    refuse(&format!("{path}.AuxiliaryAddresses"), json.auxiliary_addresses.as_ref(), remedy)?;
-    refuse(&format!("{path}.AuxAddress"), json.aux_address.as_ref(), remedy)?;
+    let at = |field: &str| format!("{path}.{field}");
+    let remedy = "not supported: name the part that addresses are handed out from (IPRange)";
+    refuse(&at("AuxiliaryAddresses"), json.auxiliary_addresses.as_ref(), remedy)?;
+    refuse(&at("AuxAddress"), json.aux_address.as_ref(), remedy)?;
     let (subnet, gateway) = (json.subnet.unwrap_or_default(), json.gateway.unwrap_or_default());
-    let field = format!("{path}.Subnet");
+    let part = json.ip_range.unwrap_or_default();
     if subnet.is_empty() {
-        return match gateway.is_empty() {
+        return match gateway.is_empty() && part.is_empty() {
             true => Ok(None),
-            false => Err(HttpError::field(&field, "it is missing: a gateway needs the subnet that it is in")),
+            false => Err(HttpError::field(
+                &at("Subnet"),
+                "it is missing: a gateway or a part of a subnet needs the subnet that it is in",
+            )),
         };
     }
-    let wrong =
-        |_| HttpError::field(&field, format!("{subnet:?} is no subnet: such as 10.20.0.0/16 is wanted"));
-    let range = subnet.parse().map_err(wrong)?;
-    let wrong = |_| HttpError::field(&format!("{path}.Gateway"), format!("{gateway:?} is no address"));
+    let net = |field: &str, text: &str| {
+        let problem = format!("{text:?} is no subnet: such as 10.20.0.0/16 is wanted");
+        text.parse().map_err(|_| HttpError::field(&at(field), problem))
+    };
+    let wrong = |_| HttpError::field(&at("Gateway"), format!("{gateway:?} is no address"));
     let gateway = (!gateway.is_empty()).then(|| gateway.parse::<IpAddr>().map_err(wrong)).transpose()?;
-    Pool::new(range, gateway).map(Some).map_err(|problem| HttpError::field(&field, problem))
+    let pool = Pool::new(net("Subnet", &subnet)?, gateway)
+        .map_err(|problem| HttpError::field(&at("Subnet"), problem))?;
+    if part.is_empty() {
+        return Ok(Some(pool));
+    }
+    let part = net("IPRange", &part)?;
+    pool.within(part).map(Some).map_err(|problem| HttpError::field(&at("IPRange"), problem))
 }
 
 fn config(pool: &Pool) -> IpamConfig {
     IpamConfig {
         subnet: Some(pool.subnet.to_string()),
         gateway: Some(pool.gateway.to_string()),
+        ip_range: pool.range.map(|range| range.to_string()),
         ..IpamConfig::default()
     }
 }

@@ -61,6 +61,8 @@ fn port(path: &str, json: Port) -> Result<PortConfig, HttpError> {
         target_port,
         published_port: number(&format!("{path}.PublishedPort"), json.published_port)?,
         mode,
+        // Labels say it: Docker's own clients would drop what its specification does not know.
+        at: Vec::new(),
     })
 }
 

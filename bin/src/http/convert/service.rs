@@ -53,6 +53,8 @@ pub(in crate::http) fn service_spec(
         |error: mesh::OptionsError| HttpError::field(&format!("Spec.Labels.{}", error.label), error.problem);
     mesh::Options::of_labels(&labels).map_err(wrong)?;
     progress_deadline(&labels).map_err(wrong)?;
+    let mut endpoint = endpoint("Spec.EndpointSpec", json.endpoint_spec.unwrap_or_default())?;
+    mesh::read_places(&labels, &mut endpoint.ports).map_err(wrong)?;
     Ok(ServiceSpec {
         name,
         labels,
@@ -60,7 +62,7 @@ pub(in crate::http) fn service_spec(
         task: Arc::new(task),
         update: json.update_config.map(|c| update("Spec.UpdateConfig", c, false)).transpose()?,
         rollback: json.rollback_config.map(|c| update("Spec.RollbackConfig", c, true)).transpose()?,
-        endpoint: endpoint("Spec.EndpointSpec", json.endpoint_spec.unwrap_or_default())?,
+        endpoint,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shoal_core::model::{Cluster, ClusterSpec, RootCa};
+use shoal_core::model::{AddressPools, Cluster, ClusterSpec, PoolsError, RootCa};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::super::clock;
@@ -23,9 +23,8 @@ const CERT_EXPIRY_MIN: Duration = Duration::from_secs(3600);
 const HEARTBEAT_MIN: Duration = Duration::from_millis(50);
 /// The overlay's port as Docker shows it; ours takes the one that nodes use anyway.
 const DATA_PATH_PORT: u32 = 4789;
-/// From where networks get their addresses, and how many bits of them name the network.
-pub(in crate::http) const ADDR_POOL: &str = "10.128.0.0/9";
-pub(in crate::http) const SUBNET_SIZE: u32 = 20;
+/// What clients send as the length of ranges where their user said nothing.
+const SUBNET_SIZE_UNSAID: i64 = 24;
 
 /// The cluster as `/info` and `/swarm` show it.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +101,26 @@ pub(in crate::http) fn swarm_spec(json: SwarmSpec, base: &ClusterSpec) -> Result
         return Err(autolock("Spec.EncryptionConfig.AutoLockManagers"));
     }
     Ok(spec)
+}
+
+/// Read from where networks get their ranges.
+///
+/// # Errors
+/// 400 that names the field.
+pub(in crate::http) fn address_pools(
+    pools: Option<Vec<String>>,
+    size: Option<i64>,
+) -> Result<AddressPools, HttpError> {
+    let pools = pools.unwrap_or_default();
+    let unsaid = |size: &i64| *size == 0 || pools.is_empty() && *size == SUBNET_SIZE_UNSAID;
+    AddressPools::new(&pools, size.filter(|size| !unsaid(size))).map_err(|error| match error {
+        PoolsError::Pool(problem) => HttpError::field("DefaultAddrPool", problem),
+        PoolsError::Size(problem) => HttpError::field("SubnetSize", problem),
+    })
+}
+
+fn pools_json(pools: &AddressPools) -> Vec<String> {
+    pools.pools.iter().map(ToString::to_string).collect()
 }
 
 /// The error for a wish to lock managers.
@@ -190,8 +209,8 @@ pub(in crate::http) fn cluster_info(cluster: &Cluster) -> ClusterInfo {
         spec: Some(spec_json(&cluster.spec)),
         tls_info: Some(SwarmView::of(&cluster.root_ca).tls),
         root_rotation_in_progress: Some(false),
-        default_addr_pool: Some(vec![ADDR_POOL.to_owned()]),
-        subnet_size: Some(SUBNET_SIZE),
+        default_addr_pool: Some(pools_json(&cluster.spec.address_pools)),
+        subnet_size: Some(cluster.spec.address_pools.size.into()),
         data_path_port: Some(DATA_PATH_PORT),
     }
 }
@@ -206,8 +225,8 @@ pub(in crate::http) fn swarm_json(cluster: &Cluster) -> Swarm {
         spec: spec_json(&cluster.spec),
         tls_info: SwarmView::of(&cluster.root_ca).tls,
         root_rotation_in_progress: false,
-        default_addr_pool: vec![ADDR_POOL.to_owned()],
-        subnet_size: SUBNET_SIZE,
+        default_addr_pool: pools_json(&cluster.spec.address_pools),
+        subnet_size: cluster.spec.address_pools.size.into(),
         data_path_port: DATA_PATH_PORT,
         join_tokens: JoinTokens {
             worker: cluster.tokens.worker.clone(),

@@ -17,6 +17,8 @@ use super::super::body::{self, Answer};
 use super::super::context::Context;
 use super::super::error::HttpError;
 use super::super::proxy;
+use super::super::query::escape;
+use super::networks::spare_bridge;
 
 /// A container as the engine knows it.
 struct Container {
@@ -69,19 +71,6 @@ async fn are_the_engines(context: &Context, words: &[String]) -> bool {
         }
     }
     true
-}
-
-/// Text as a part of a path.
-fn escape(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    text.bytes().fold(String::new(), |mut escaped, byte| {
-        if plain(byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-        escaped
-    })
 }
 
 /// Give back what came of [`enter`]. What fails here is given back when the node looks at its containers.
@@ -210,6 +199,17 @@ fn place_in<'a>(attachment: &'a Attachment, network: &str) -> Option<&'a TaskNet
     attachment.networks.iter().find(|place| runtime::is_named(place, network))
 }
 
+/// Pass on what is about a network of the engine's alone.
+async fn engines(
+    context: &Arc<Context>,
+    parts: Parts,
+    bytes: Bytes,
+    network: &str,
+) -> Result<Answer, HttpError> {
+    spare_bridge(context, network).await?;
+    proxy::forward_read(context, parts, bytes).await
+}
+
 /// `POST /networks/{id}/connect`
 pub(in crate::http) async fn connect(
     context: &Arc<Context>,
@@ -219,7 +219,7 @@ pub(in crate::http) async fn connect(
     let (mut parts, incoming) = request.into_parts();
     let bytes = body::read(incoming).await?;
     let Ok(Value::Object(mut wanted)) = serde_json::from_slice(&bytes) else {
-        return proxy::forward_read(context, parts, bytes).await;
+        return engines(context, parts, bytes, network).await;
     };
     let word = container_word(&Value::Object(wanted.clone())).map(ToOwned::to_owned);
     let config = wanted.keys().find(|key| key.eq_ignore_ascii_case("EndpointConfig")).cloned();
@@ -231,7 +231,7 @@ pub(in crate::http) async fn connect(
         _ => None,
     };
     // One that is not there, or in no network of the cluster, is the engine's to judge.
-    let Some(container) = container else { return proxy::forward_read(context, parts, bytes).await };
+    let Some(container) = container else { return engines(context, parts, bytes, network).await };
     let known = attachment_of(context, &container).await;
     if let Some(place) = known.as_ref().and_then(|known| place_in(known, network)) {
         // The engine refuses it in its own words.
@@ -240,7 +240,7 @@ pub(in crate::http) async fn connect(
     }
     let wish = Wanted { network: network.to_owned(), aliases };
     let Some(attachment) = enter(context, container.names(), vec![wish]).await? else {
-        return proxy::forward_read(context, parts, bytes).await;
+        return engines(context, parts, bytes, network).await;
     };
     let place = place_in(&attachment, network);
     let place =
@@ -284,7 +284,7 @@ pub(in crate::http) async fn disconnect(
     };
     let place = attachment.as_ref().and_then(|attachment| place_in(attachment, network));
     let (Some(attachment), Some(place)) = (&attachment, place) else {
-        return proxy::forward_read(context, parts, bytes).await;
+        return engines(context, parts, bytes, network).await;
     };
     renamed(&mut parts, &place.network.name, "disconnect")?;
     let answer = proxy::forward_read(context, parts, bytes).await?;

@@ -7,6 +7,7 @@ pub(super) mod names;
 pub(super) mod networks;
 pub(super) mod nodes;
 pub(super) mod ports;
+pub(super) mod prune;
 pub(super) mod services;
 pub(super) mod swarm;
 pub(super) mod system;

@@ -20,7 +20,7 @@ use super::super::decode::decode;
 use super::super::error::HttpError;
 use super::super::fold::Folded;
 use super::super::proxy;
-use super::super::query::{Filters, Query};
+use super::super::query::{Filters, Query, escape};
 use super::super::types::{self, NetworkCreated};
 use super::pick;
 
@@ -35,7 +35,7 @@ pub(in crate::http) fn resolve(state: &State, wanted: &str) -> Result<Arc<Networ
 }
 
 /// The state, where this node has one; elsewhere all networks are the engine's.
-async fn read(context: &Context) -> Result<Option<Snapshot>, HttpError> {
+pub(super) async fn read(context: &Context) -> Result<Option<Snapshot>, HttpError> {
     match context.api.state() {
         Err(ApiError::NotInCluster | ApiError::NotManager) => Ok(None),
         _ => context.read().await.map(Some),
@@ -55,12 +55,63 @@ async fn named(context: &Context, wanted: &str) -> Result<Option<(Snapshot, Arc<
     if !whole && engine_has(context, wanted).await { Ok(None) } else { Ok(Some((snapshot, network))) }
 }
 
-/// Whether the engine has a network of this name, which is made of digits and small letters alone.
+/// What the engine means by a word, if it has such a network.
+async fn of_engine_named(context: &Context, wanted: &str) -> Option<Value> {
+    let (status, _, bytes) = context.engine.ask(&format!("/networks/{}", escape(wanted))).await.ok()?;
+    if status == StatusCode::OK { serde_json::from_slice(&bytes).ok() } else { None }
+}
+
+/// Whether the engine has a network of this name.
 async fn engine_has(context: &Context, name: &str) -> bool {
-    let Ok((StatusCode::OK, _, bytes)) = context.engine.ask(&format!("/networks/{name}")).await else {
-        return false;
+    of_engine_named(context, name).await.is_some_and(|network| network["Name"] == name)
+}
+
+/// Refuse a request about one of the engine's networks if that is a bridge of ours: the tasks behind it would be cut off.
+pub(super) async fn spare_bridge(context: &Context, wanted: &str) -> Result<(), HttpError> {
+    let Some(network) = of_engine_named(context, wanted).await else { return Ok(()) };
+    let (Some(id), Some(name)) = (network["Labels"][BRIDGE_LABEL].as_str(), network["Name"].as_str()) else {
+        return Ok(());
     };
-    serde_json::from_slice::<Value>(&bytes).is_ok_and(|network| network["Name"] == name)
+    Err(HttpError::forbidden(format!(
+        "network {wanted} is the bridge of network {name} ({id}) of the cluster on this node, which goes with its last task here: \
+         ask a manager to remove the network itself"
+    )))
+}
+
+/// Refuse a name for a network of this node that one of the cluster has, as far as that is known here.
+async fn is_free_in_cluster(context: &Context, name: &str) -> Result<(), HttpError> {
+    let state = context.api.state().ok();
+    let known =
+        state.as_ref().and_then(|state| state.network_named(name)).map(|network| network.id.to_string());
+    let id = match known {
+        Some(id) => Some(id),
+        None if name.is_empty() => None,
+        // A worker knows those that its tasks are in.
+        None => of_engine_named(context, name)
+            .await
+            .filter(|network| network["Name"] == name)
+            .and_then(|network| network["Labels"][BRIDGE_LABEL].as_str().map(str::to_owned)),
+    };
+    let Some(id) = id else { return Ok(()) };
+    Err(HttpError::conflict(format!(
+        "network with name {name} already exists: network {name} ({id}) of the cluster spans nodes, and one of this node cannot \
+         have its name as well: choose another"
+    )))
+}
+
+/// Refuse a name for a network of the cluster that one of this node's engine has.
+async fn is_free_on_engine(context: &Context, name: &str) -> Result<(), HttpError> {
+    let found = of_engine_named(context, name).await.filter(|network| network["Name"] == name);
+    let Some(network) = found.filter(|network| network["Labels"].get(BRIDGE_LABEL).is_none()) else {
+        return Ok(());
+    };
+    let text = |field: &str| network[field].as_str().unwrap_or_default().to_owned();
+    Err(HttpError::conflict(format!(
+        "network with name {name} already exists: this node's engine has network {name} ({}, driver {}) of its own, and one of the \
+         cluster cannot have its name as well: remove that one, or choose another",
+        text("Id"),
+        text("Driver")
+    )))
 }
 
 /// `POST /networks/create`
@@ -74,14 +125,24 @@ pub(in crate::http) async fn create(
     let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let wanted = types::NetworkCreate::deserialize(Folded(value.clone()));
     if !wanted.map_or_else(|_| is_overlay(&value), |wanted| spans_nodes(&wanted)) {
+        is_free_in_cluster(context, name_of(&value)).await?;
         return proxy::forward_read(context, parts, bytes).await;
     }
     let spec = network_spec(decode(&bytes, "")?)?;
+    // Only a manager makes one: nobody else need look.
+    context.api.state()?;
+    is_free_on_engine(context, &spec.name).await?;
     let id = context.draw(|rng| NetworkId::random(rng));
     let create = Write::NetworkCreate(Box::new(Network { id, spec, ..Network::default() }));
     context.propose(vec![Expect::Absent(ObjectId::Network(id))], vec![create]).await?;
     let created = NetworkCreated { id: id.to_string(), warning: String::new() };
     Ok(body::json(StatusCode::CREATED, &created))
+}
+
+fn name_of(value: &Value) -> &str {
+    let mut fields = value.as_object().into_iter().flatten();
+    let name = fields.find(|(key, _)| key.eq_ignore_ascii_case("Name"));
+    name.and_then(|(_, name)| name.as_str()).unwrap_or_default()
 }
 
 /// Whether one that spans nodes was meant though not all of it can be read: then the words of its refusal are ours.
@@ -117,7 +178,10 @@ pub(in crate::http) async fn list(context: &Context, path: &str, query: &Query) 
 }
 
 /// The engine's own list, or its own words where it refuses.
-async fn of_engine(context: &Context, path: &str) -> Result<Result<Vec<Value>, Answer>, HttpError> {
+pub(super) async fn of_engine(
+    context: &Context,
+    path: &str,
+) -> Result<Result<Vec<Value>, Answer>, HttpError> {
     let (status, headers, bytes) = context.engine.ask(path).await?;
     if status == StatusCode::OK {
         let list = serde_json::from_slice::<Option<Vec<Value>>>(&bytes);
@@ -154,7 +218,7 @@ fn matches(part: &str, name: &str) -> bool {
     }
 }
 
-fn is_used(state: &State, id: NetworkId) -> bool {
+pub(super) fn is_used(state: &State, id: NetworkId) -> bool {
     state.services().any(|service| service.networks.iter().any(|place| place.network == id))
         || state
             .tasks()
@@ -186,6 +250,7 @@ pub(in crate::http) async fn remove(
     wanted: &str,
 ) -> Result<Answer, HttpError> {
     let Some((_, network)) = named(context, wanted).await? else {
+        spare_bridge(context, wanted).await?;
         return proxy::forward(context, request).await;
     };
     let there = Expect::Exists(ObjectId::Network(network.id));

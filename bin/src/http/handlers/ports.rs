@@ -2,6 +2,7 @@
 
 use hyper::StatusCode;
 use serde_json::json;
+use shoal_core::mesh::place_text;
 use shoal_core::model::Protocol;
 use shoal_net::mesh::PortStats;
 
@@ -32,6 +33,8 @@ fn port(port: &PortStats) -> serde_json::Value {
         "Protocol": protocol,
         "PublishedPort": port.published,
         "TargetPort": port.target,
+        "HostAddresses": port.at.iter().map(place_text).collect::<Vec<_>>(),
+        "ListeningAt": port.here,
         "Backends": port.backends,
         "Error": port.error,
         "Connections": port.accepted,

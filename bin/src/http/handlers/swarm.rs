@@ -9,7 +9,7 @@ use shoal_core::store::{Expect, ObjectId, Write};
 
 use super::super::body::{self, Answer};
 use super::super::context::Context;
-use super::super::convert::{ADDR_POOL, SUBNET_SIZE, autolock, availability, swarm_json, swarm_spec};
+use super::super::convert::{address_pools, autolock, availability, swarm_json, swarm_spec};
 use super::super::decode::decode;
 use super::super::error::HttpError;
 use super::super::query::Query;
@@ -39,27 +39,11 @@ pub(in crate::http) async fn init(context: &Context, bytes: &[u8]) -> Result<Ans
             "networks take the port that the nodes use anyway: leave it out",
         ));
     }
-    let pools = request.default_addr_pool.unwrap_or_default();
-    if !pools.is_empty() && pools != ["10.0.0.0/8"] && pools != [ADDR_POOL] {
-        return Err(HttpError::field(
-            "DefaultAddrPool",
-            format!(
-                "networks get their addresses from {ADDR_POOL}: leave it out, and name a network's subnet when it is created"
-            ),
-        ));
-    }
-    // 24 is what Docker's clients send where nothing was said.
-    if request.subnet_size.is_some_and(|size| !matches!(size, 0 | 24) && size != i64::from(SUBNET_SIZE)) {
-        return Err(HttpError::field(
-            "SubnetSize",
-            format!(
-                "networks get ranges of /{SUBNET_SIZE}: leave it out, and name a network's subnet when it is created"
-            ),
-        ));
-    }
+    let address_pools = address_pools(request.default_addr_pool, request.subnet_size)?;
+    let spec = swarm_spec(request.spec.unwrap_or_default(), &ClusterSpec::default())?;
     let options = InitOptions {
         advertise: advertise(request.advertise_addr),
-        spec: swarm_spec(request.spec.unwrap_or_default(), &ClusterSpec::default())?,
+        spec: ClusterSpec { address_pools, ..spec },
         availability: availability("Availability", request.availability.as_deref())?,
         force_new_cluster: request.force_new_cluster.unwrap_or_default(),
     };

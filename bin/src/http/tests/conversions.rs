@@ -160,7 +160,7 @@ prop_compose! {
                 ports: ports.into_iter().map(|(published_port, target_port)| PortConfig {
                     name: String::new(),
                     protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
-                    target_port, published_port, mode: PortMode::Host,
+                    target_port, published_port, mode: PortMode::Host, at: Vec::new(),
                 }).collect(),
             },
         }
@@ -209,7 +209,8 @@ proptest! {
         second in any::<u8>(), length in 16u8..29,
     ) {
         let (internal, attachable, ipv6) = flags;
-        let mut pools = vec![Pool::new(format!("10.{second}.0.0/{length}").parse().unwrap(), None).unwrap()];
+        let part = format!("10.{second}.0.0/{}", length + 1);
+        let mut pools = vec![Pool::new(format!("10.{second}.0.0/{length}").parse().unwrap(), None).unwrap().within(part.parse().unwrap()).unwrap()];
         if ipv6 {
             pools.push(Pool::new("fd00::/64".parse().unwrap(), Some("fd00::9".parse().unwrap())).unwrap());
         }

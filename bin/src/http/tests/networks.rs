@@ -19,6 +19,12 @@ async fn id_of(server: &Server, body: &Value) -> String {
     reply.json()["Id"].as_str().unwrap().to_owned()
 }
 
+/// The same where an engine is asked whether it has a network of that name.
+async fn id_beside(server: &Server, engine: &mut CannedEngine, body: &Value) -> String {
+    let none = answer("404 Not Found", "{}");
+    tokio::join!(id_of(server, body), engine.answer(&none)).0
+}
+
 pub(super) fn answer(status: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
@@ -70,11 +76,14 @@ async fn a_network_lives_from_create_to_remove() {
 async fn ranges_are_taken_as_given_and_the_second_family_is_added() {
     let server = Server::start(&Fake::manager(), None).await;
     let both = json!({"Name": "six", "Scope": "swarm", "EnableIPv6": true, "Internal": true,
-        "IPAM": {"Config": [{"Subnet": "10.9.8.0/24", "Gateway": "10.9.8.254"}]}});
+        "IPAM": {"Config": [{"Subnet": "10.9.8.0/24", "Gateway": "10.9.8.254", "IPRange": "10.9.8.64/26"}]}});
     id_of(&server, &both).await;
     let network = server.ask("GET", "/networks/six", "").await.json();
     let config = network["IPAM"]["Config"].as_array().unwrap();
-    assert_eq!(config[0], json!({"Subnet": "10.9.8.0/24", "Gateway": "10.9.8.254"}));
+    assert_eq!(
+        config[0],
+        json!({"Subnet": "10.9.8.0/24", "Gateway": "10.9.8.254", "IPRange": "10.9.8.64/26"})
+    );
     assert!(config[1]["Subnet"].as_str().unwrap().starts_with("fd"), "{config:?}");
     assert_eq!((&network["EnableIPv6"], &network["Internal"]), (&json!(true), &json!(true)));
 }
@@ -104,7 +113,12 @@ async fn what_a_network_cannot_be_is_refused_by_field() {
             "IPAM.Config[0].Gateway: ",
         ),
         (
-            json!({"IPAM": {"Config": [{"Subnet": "10.0.0.0/24", "IPRange": "10.0.0.0/25"}]}}),
+            json!({"IPAM": {"Config": [{"Subnet": "10.0.0.0/24", "IPRange": "10.0.1.0/25"}]}}),
+            "IPAM.Config[0].IPRange: 10.0.1.0/25 is no part of",
+        ),
+        (json!({"IPAM": {"Config": [{"IPRange": "10.0.1.0/25"}]}}), "IPAM.Config[0].Subnet: "),
+        (
+            json!({"IPAM": {"Config": [{"Subnet": "10.0.0.0/24", "IPRange": "x"}]}}),
             "IPAM.Config[0].IPRange: ",
         ),
         (
@@ -132,7 +146,8 @@ async fn what_a_network_cannot_be_is_refused_by_field() {
 async fn lists_hold_the_engines_networks_and_ours_without_our_bridges() {
     let mut engine = CannedEngine::start();
     let server = Server::start(&Fake::manager(), Some(&engine.socket())).await;
-    let id = id_of(&server, &json!({"Name": "back", "driver": "overlay", "Labels": {"a": "1"}})).await;
+    let body = json!({"Name": "back", "driver": "overlay", "Labels": {"a": "1"}});
+    let id = id_beside(&server, &mut engine, &body).await;
     let theirs = json!([{"Name": "bridge", "Id": "f00", "Driver": "bridge", "Scope": "local", "Labels": {}},
         {"Name": "plain", "Labels": null},
         {"Name": "back", "Id": "f01", "Driver": "bridge", "Labels": {"shoal.network.id": id}}]);
@@ -181,17 +196,22 @@ async fn what_is_not_ours_goes_to_the_engine() {
     let mut engine = CannedEngine::start();
     let fake = Fake::manager();
     let server = Server::start(&fake, Some(&engine.socket())).await;
-    let id = id_of(&server, &json!({"Name": "back", "Driver": "overlay"})).await;
+    let id = id_beside(&server, &mut engine, &json!({"Name": "back", "Driver": "overlay"})).await;
     let canned = answer("200 OK", r#"{"Name":"plain"}"#);
-    for (method, path) in [
-        ("GET", "/networks/plain?verbose=true"),
-        ("DELETE", "/networks/plain"),
-        ("POST", "/networks/plain/connect"),
-        ("POST", "/networks/plain/disconnect"),
-        ("POST", "/networks/prune"),
-        ("GET", "/networks/back?scope=local"),
+    for (method, path, looks) in [
+        ("GET", "/networks/plain?verbose=true", false),
+        ("DELETE", "/networks/plain", true),
+        ("POST", "/networks/plain/connect", true),
+        ("POST", "/networks/plain/disconnect", true),
+        ("GET", "/networks/back?scope=local", false),
     ] {
-        let (reply, asked) = tokio::join!(server.ask(method, path, ""), engine.answer(&canned));
+        let (reply, asked) = tokio::join!(server.ask(method, path, ""), async {
+            if looks {
+                // Whether it is a bridge of ours.
+                assert!(engine.answer(&canned).await.starts_with("GET /networks/plain "));
+            }
+            engine.answer(&canned).await
+        });
         assert!(asked.starts_with(&format!("{method} {path} ")), "{asked}");
         assert_eq!(reply.status, 200, "{path}");
     }
@@ -200,6 +220,7 @@ async fn what_is_not_ours_goes_to_the_engine() {
     let canned = answer("200 OK", &json!({"Name": start}).to_string());
     let path = format!("/networks/{start}");
     let (reply, _) = tokio::join!(server.ask("DELETE", &path, ""), async {
+        engine.answer(&canned).await;
         engine.answer(&canned).await;
         engine.answer(&canned).await
     });
@@ -220,6 +241,108 @@ async fn a_worker_shows_the_engines_networks_and_makes_none_that_span_nodes() {
     let canned = answer("200 OK", r#"[{"Name":"bridge"}]"#);
     let (list, _) = tokio::join!(server.ask("GET", "/networks", ""), engine.answer(&canned));
     assert_eq!(list.json(), json!([{"Name": "bridge"}]));
+}
+
+#[tokio::test]
+async fn bridges_of_ours_are_spared_by_name_and_by_id() {
+    let mut engine = CannedEngine::start();
+    let fake = Fake::manager();
+    fake.local(|local| local.is_manager = false);
+    let server = Server::start(&fake, Some(&engine.socket())).await;
+    let bridge =
+        json!({"Name": "back", "Id": "f01d", "Driver": "bridge", "Labels": {"shoal.network.id": "9"}});
+    let canned = answer("200 OK", &bridge.to_string());
+    for (method, path) in [
+        ("DELETE", "/networks/back"),
+        ("DELETE", "/networks/f01d"),
+        ("POST", "/networks/back/connect"),
+        ("POST", "/networks/f01d/disconnect"),
+    ] {
+        let (reply, _) = tokio::join!(server.ask(method, path, ""), engine.answer(&canned));
+        let words = reply.message();
+        assert_eq!(reply.status, 403, "{path}: {reply:?}");
+        assert!(
+            words.contains("the bridge of network back (9)") && words.contains("ask a manager"),
+            "{words}"
+        );
+    }
+    // A worker knows a name by its bridge.
+    let plain = json!({"Name": "back", "Driver": "bridge"});
+    let (reply, _) = tokio::join!(create(&server, &plain), engine.answer(&canned));
+    assert_eq!(reply.status, 409);
+    assert!(reply.message().contains("network back (9) of the cluster spans nodes"), "{}", reply.message());
+}
+
+#[tokio::test]
+async fn a_name_is_the_engines_or_the_clusters() {
+    let mut engine = CannedEngine::start();
+    let server = Server::start(&Fake::manager(), Some(&engine.socket())).await;
+    let overlay = |name: &str| json!({"Name": name, "Driver": "overlay"});
+    let canned = answer("404 Not Found", "{}");
+    let body = overlay("back");
+    let (reply, asked) = tokio::join!(create(&server, &body), engine.answer(&canned));
+    assert!(reply.status == 201 && asked.starts_with("GET /networks/back "), "{reply:?} {asked}");
+    let id = reply.json()["Id"].as_str().unwrap().to_owned();
+    let local = create(&server, &json!({"name": "back"})).await;
+    assert_eq!(local.status, 409);
+    assert!(local.message().contains(&format!("network back ({id}) of the cluster")), "{}", local.message());
+    let canned = answer("200 OK", r#"{"Name":"plain","Id":"f00","Driver":"macvlan","Labels":null}"#);
+    let body = overlay("plain");
+    let (reply, _) = tokio::join!(create(&server, &body), engine.answer(&canned));
+    assert_eq!(reply.status, 409);
+    assert!(
+        reply.message().contains("network plain (f00, driver macvlan) of its own"),
+        "{}",
+        reply.message()
+    );
+    // The beginning of an id is no name, and neither is an engine that is away.
+    let body = overlay("pla");
+    let (reply, _) = tokio::join!(create(&server, &body), engine.answer(&canned));
+    assert_eq!(reply.status, 201);
+    drop(engine);
+    assert_eq!(create(&server, &overlay("alone")).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_prune_removes_what_nothing_is_in_and_spares_our_bridges() {
+    let mut engine = CannedEngine::start();
+    let fake = Fake::manager();
+    let server = Server::start(&fake, Some(&engine.socket())).await;
+    for (name, labels) in [("busy", json!({})), ("idle", json!({})), ("kept", json!({"keep": "1"}))] {
+        let body = json!({"Name": name, "Driver": "overlay", "Labels": labels});
+        id_beside(&server, &mut engine, &body).await;
+    }
+    let web = service("web", &json!([{"Target": "busy"}]));
+    assert_eq!(server.ask("POST", "/services/create", &web).await.status, 201);
+    let found = json!([{"Name": "plain", "Id": "f00", "Created": "2020-01-01T00:00:00.5Z", "Labels": null},
+        {"Name": "new", "Id": "f01", "Created": "2999-01-01T00:00:00Z", "Labels": {}},
+        {"Name": "taken", "Id": "f02", "Created": "2020-01-01T00:00:00Z", "Labels": {"a": "b"}},
+        {"Name": "back", "Id": "f03", "Created": "2020-01-01T00:00:00Z", "Labels": {"shoal.network.id": "7"}}]);
+    let found = answer("200 OK", &found.to_string());
+    let path = format!("/v1.41/networks/prune?filters={}", filters(r#"{"label!":["keep"],"until":["0s"]}"#));
+    let (reply, asked) = tokio::join!(server.ask("POST", &path, ""), async {
+        [
+            engine.answer(&found).await,
+            engine.answer(&answer("204 No Content", "")).await,
+            engine.answer(&answer("403 Forbidden", r#"{"message":"has active endpoints"}"#)).await,
+        ]
+    });
+    assert_eq!((reply.status, reply.json()), (200, json!({"NetworksDeleted": ["plain", "idle"]})));
+    assert!(asked[0].starts_with("GET /networks?filters="), "{asked:?}");
+    assert!(
+        asked[1].starts_with("DELETE /networks/f00 ") && asked[2].starts_with("DELETE /networks/f02 "),
+        "{asked:?}"
+    );
+    let names: Vec<String> = fake.now().networks().map(|network| network.spec.name.clone()).collect();
+    assert!(names.len() == 2 && !names.contains(&"idle".to_owned()), "{names:?}");
+    let wrong = server
+        .ask("POST", &format!("/networks/prune?filters={}", filters(r#"{"until":["soon"]}"#)), "")
+        .await;
+    assert!(wrong.status == 400 && wrong.message().contains("until=soon"), "{wrong:?}");
+    // Without an engine the cluster's are pruned all the same.
+    drop(engine);
+    let all = server.ask("POST", "/networks/prune", "").await;
+    assert_eq!(all.json(), json!({"NetworksDeleted": ["kept"]}));
 }
 
 /// A service in networks.

@@ -253,6 +253,8 @@ async fn local_networks_are_the_engines() {
     let wanted = r#"{"Name":"n","Driver":"bridge"}"#;
     let asking = server.ask("POST", "/networks/create", wanted);
     let answering = async {
+        // The name must not be that of a bridge of ours.
+        engine.answer("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}").await;
         let mut stream = engine.next().await;
         let request = read_until(&mut stream, wanted).await;
         stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();

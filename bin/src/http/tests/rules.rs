@@ -68,6 +68,34 @@ async fn init_join_and_leave_go_through_the_node() {
 }
 
 #[tokio::test]
+async fn networks_get_their_ranges_from_the_pools_of_init() {
+    for (body, shown, subnet) in [
+        (
+            r#"{"DefaultAddrPool":["10.20.0.0/16","172.30.0.0/16"],"SubnetSize":26}"#,
+            json!([["10.20.0.0/16", "172.30.0.0/16"], 26]),
+            "10.20.0.0/26",
+        ),
+        (r#"{"DefaultAddrPool":["10.20.0.0/16"]}"#, json!([["10.20.0.0/16"], 24]), "10.20.0.0/24"),
+        (r#"{"DefaultAddrPool":[],"SubnetSize":22}"#, json!([["10.128.0.0/9"], 22]), "10.128.0.0/22"),
+    ] {
+        let server = Server::start(&Fake::inactive(), None).await;
+        assert_eq!(server.ask("POST", "/swarm/init", body).await.status, 200, "{body}");
+        let swarm = server.ask("GET", "/swarm", "").await.json();
+        let info = server.ask("GET", "/info", "").await.json()["Swarm"]["Cluster"].clone();
+        // A change of other settings leaves them as they are.
+        let path = format!("/swarm/update?version={}", swarm["Version"]["Index"]);
+        assert_eq!(server.ask("POST", &path, &swarm["Spec"].to_string()).await.status, 200);
+        for seen in [swarm, info, server.ask("GET", "/swarm", "").await.json()] {
+            assert_eq!(json!([seen["DefaultAddrPool"], seen["SubnetSize"]]), shown);
+        }
+        let made = server.ask("POST", "/networks/create", r#"{"Name":"back","Driver":"overlay"}"#).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let network = server.ask("GET", "/networks/back", "").await.json();
+        assert_eq!(network["IPAM"]["Config"][0]["Subnet"], subnet);
+    }
+}
+
+#[tokio::test]
 async fn what_init_and_join_cannot_do_is_refused_by_name() {
     let server = Server::start(&Fake::inactive(), None).await;
     for (path, body, field) in [
@@ -76,8 +104,10 @@ async fn what_init_and_join_cannot_do_is_refused_by_name() {
         ("/swarm/init", r#"{"ListenAddr":"10.0.0.9:2377"}"#, "ListenAddr"),
         ("/swarm/init", r#"{"DataPathAddr":"10.0.0.9"}"#, "DataPathAddr"),
         ("/swarm/init", r#"{"DataPathPort":7777}"#, "DataPathPort"),
-        ("/swarm/init", r#"{"DefaultAddrPool":["172.16.0.0/12"]}"#, "DefaultAddrPool"),
-        ("/swarm/init", r#"{"SubnetSize":16}"#, "SubnetSize"),
+        ("/swarm/init", r#"{"DefaultAddrPool":["fd00::/8"]}"#, "DefaultAddrPool"),
+        ("/swarm/init", r#"{"DefaultAddrPool":["10.0.0.0/8","10.1.0.0/16"]}"#, "DefaultAddrPool"),
+        ("/swarm/init", r#"{"SubnetSize":30}"#, "SubnetSize"),
+        ("/swarm/init", r#"{"DefaultAddrPool":["10.0.0.0/16"],"SubnetSize":8}"#, "SubnetSize"),
         ("/swarm/init", r#"{"Availability":"lazy"}"#, "Availability"),
         ("/swarm/init", r#"{"Spec":{"Orchestration":{"Foo":1}}}"#, "unknown field Spec.Orchestration.Foo"),
         ("/swarm/join", r#"{"RemoteAddrs":["a"]}"#, "JoinToken"),
@@ -110,6 +140,32 @@ async fn tokens_rotate_one_at_a_time_and_keep_the_authoritys_digest() {
     assert_eq!(server.ask("GET", "/swarm/unlockkey", "").await.json(), json!({ "UnlockKey": "" }));
     let unlock = server.ask("POST", "/swarm/unlock", r#"{"UnlockKey":"x"}"#).await;
     assert_eq!((unlock.status, unlock.message().as_str()), (409, "swarm is not locked"));
+}
+
+#[tokio::test]
+async fn a_label_says_at_which_addresses_a_port_answers() {
+    let server = Server::start(&Fake::manager(), None).await;
+    let published = |name: &str, label: &str, value: &str| {
+        let mut spec = spec(name);
+        spec["Labels"] = json!({ label: value });
+        spec["EndpointSpec"] = json!({ "Ports": [{ "TargetPort": 80, "PublishedPort": 8080 }] });
+        spec
+    };
+    create(&server, &published("in", "shoal.publish.8080", "127.0.0.1,::1")).await;
+    create(&server, &published("out", "shoal.publish.8080/tcp", "10.0.0.0/8")).await;
+    for (label, value, status, words) in [
+        ("shoal.publish.8080", "127.0.0.0/8", 400, "already in use by service 'in'"),
+        // Either of the two is in the way of one that is everywhere.
+        ("a", "b", 400, "already in use by service '"),
+        ("shoal.publish.8081", "::1", 400, "Spec.Labels.shoal.publish.8081: port 8081 is not published"),
+        ("shoal.publish.8080/udp", "::1", 400, "Spec.Labels.shoal.publish.8080/udp: port 8080/udp is not"),
+        ("shoal.publish.8080", "here", 400, "Spec.Labels.shoal.publish.8080: \"here\" is no address"),
+    ] {
+        let reply =
+            server.ask("POST", "/services/create", &published("more", label, value).to_string()).await;
+        assert_eq!(reply.status, status, "{label}={value}: {reply:?}");
+        assert!(reply.message().contains(words), "{label}={value}: {}", reply.message());
+    }
 }
 
 #[tokio::test]

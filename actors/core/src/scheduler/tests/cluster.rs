@@ -141,7 +141,8 @@ pub(super) fn any_service(number: u128) -> impl Strategy<Value = Service> {
         vec(select(vec!["node.labels.zone", "node.labels.rack", "node.hostname", "nonsense"]), 0..3);
     let platforms = vec((select(vec!["", "linux"]), select(vec!["", "amd64", "arm64"])), 0..2);
     let amounts = (0..3u64, 0..3u64, select(vec![0u64, 0, 0, 1]));
-    (constraints, preferences, platforms, amounts, 0..4u64, weighted(0.3, select(vec![80u16, 81]))).prop_map(
+    let ports = select(vec![(80, ""), (80, "127.0.0.0/8"), (80, "127.0.0.1"), (80, "10.0.0.1"), (81, "::1")]);
+    (constraints, preferences, platforms, amounts, 0..4u64, weighted(0.5, ports)).prop_map(
         move |(constraints, preferences, platforms, (cpus, memory, gpus), most, port)| {
             let mut spec = TaskSpec::default();
             let placement = &mut spec.placement;
@@ -160,7 +161,11 @@ pub(super) fn any_service(number: u128) -> impl Strategy<Value = Service> {
             if gpus > 0 {
                 reserved.generic.insert("gpu".to_owned(), gpus);
             }
-            service(number, spec, port)
+            let mut service = service(number, spec, port.map(|(number, _)| number));
+            if let Some((port, (_, place))) = service.spec.endpoint.ports.first_mut().zip(port) {
+                port.at = crate::mesh::place(place).into_iter().collect();
+            }
+            service
         },
     )
 }

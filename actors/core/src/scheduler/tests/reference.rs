@@ -87,6 +87,7 @@ impl Reference {
             self.tasks(node).filter(|task| task.occupies_node()).flat_map(|task| &task.ports).all(|taken| {
                 taken.mode != PortMode::Host
                     || (taken.protocol, taken.published_port) != (wanted.protocol, wanted.published_port)
+                    || !crate::mesh::may_meet(&taken.at, &wanted.at)
             })
         })
     }

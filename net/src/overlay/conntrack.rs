@@ -1,0 +1,295 @@
+//! Flows that the kernel remembers: whom a virtual address was turned to when a flow began. A connection of TCP goes on with that task to its
+//! end; datagrams know no end, so that a task which takes traffic no more would keep the flows of busy senders for good. Those
+//! are forgotten here, and the next datagram is turned to somebody else.
+//!
+//! Spoken is the kernel's own language for it (netlink, `NETLINK_NETFILTER`), of which two messages are needed: tell all, and forget one.
+
+use std::io::{self, Read as _};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Telling and forgetting must be done within this; what is left then is for the next time.
+const TIME_MAX: Duration = Duration::from_secs(3);
+/// The kernel answers within this.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// Flows that are looked at, and that are forgotten, at once.
+const FLOWS_MAX: usize = 1 << 20;
+const FORGET_MAX: usize = 16_384;
+/// The kernel's messages come in pieces no larger than this.
+const BUFFER_BYTES: usize = 64 << 10;
+/// A flow's attributes, by which it is forgotten, have no more than this.
+const NAME_BYTES_MAX: usize = 512;
+
+const NETLINK_HEADER_BYTES: usize = 16;
+/// Behind it: family, version, resource.
+const HEADER_BYTES: usize = NETLINK_HEADER_BYTES + 4;
+const ATTRIBUTE_HEADER_BYTES: usize = 4;
+/// What of an attribute's type is its number.
+const ATTRIBUTE_NUMBER: u16 = 0x3fff;
+
+const SUBSYSTEM: u16 = 1 << 8;
+const NEW: u16 = SUBSYSTEM;
+const GET: u16 = SUBSYSTEM | 1;
+const DELETE: u16 = SUBSYSTEM | 2;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+const REQUEST: u16 = 1;
+const ACKNOWLEDGE: u16 = 4;
+const DUMP: u16 = 0x300;
+
+const TUPLE_ORIGINAL: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const ID: u16 = 12;
+const ZONE: u16 = 18;
+const TUPLE_ADDRESSES: u16 = 1;
+const TUPLE_PROTOCOL: u16 = 2;
+const SOURCE: [u16; 2] = [1, 3];
+const DESTINATION: [u16; 2] = [2, 4];
+const PROTOCOL_NUMBER: u16 = 1;
+
+/// A flow of datagrams.
+#[derive(Debug, PartialEq, Eq)]
+struct Flow {
+    family: u8,
+    /// Where its sender sends to.
+    to: IpAddr,
+    /// From where the answers come in fact.
+    answered_by: IpAddr,
+    /// The attributes by which the kernel knows it.
+    name: Vec<u8>,
+}
+
+/// Forget the flows of datagrams that match: told are where the sender sends to, and whom that was turned to. Returns how many there were.
+///
+/// # Errors
+/// The kernel does not tell its flows, or forgets none.
+pub(super) fn forget(is_stale: impl Fn(IpAddr, IpAddr) -> bool) -> io::Result<usize> {
+    let until = Instant::now() + TIME_MAX;
+    let protocol = Protocol::from(libc::NETLINK_NETFILTER);
+    let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW.cloexec(), Some(protocol))?;
+    socket.set_read_timeout(Some(ANSWER_MAX))?;
+    let mut stale = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let family = u8::try_from(family).unwrap_or_default();
+        all(&socket, family, until, |flow| {
+            if stale.len() < FORGET_MAX && is_stale(flow.to, flow.answered_by) {
+                stale.push(flow);
+            }
+        })?;
+    }
+    let mut forgotten = 0;
+    for flow in &stale {
+        if Instant::now() > until {
+            break;
+        }
+        forgotten += usize::from(forget_one(&socket, flow)?);
+    }
+    Ok(forgotten)
+}
+
+/// Tell each flow of datagrams of a family.
+fn all(socket: &Socket, family: u8, until: Instant, mut tell: impl FnMut(Flow)) -> io::Result<()> {
+    socket.send(&message(GET, REQUEST | DUMP, family, &[]))?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut seen = 0;
+    loop {
+        let count = (&mut &*socket).read(&mut buffer)?;
+        let mut rest = &buffer[..count];
+        while let Some((kind, body)) = next_message(&mut rest) {
+            match kind {
+                DONE => return Ok(()),
+                ERROR => error(body)?,
+                NEW => {
+                    seen += 1;
+                    if let Some(flow) = read_flow(body) {
+                        tell(flow);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if count == 0 || seen > FLOWS_MAX || Instant::now() > until {
+            return Err(io::Error::other("the kernel has too many flows to look at"));
+        }
+    }
+}
+
+/// Returns whether it was there still.
+fn forget_one(socket: &Socket, flow: &Flow) -> io::Result<bool> {
+    socket.send(&message(DELETE, REQUEST | ACKNOWLEDGE, flow.family, &flow.name))?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let count = (&mut &*socket).read(&mut buffer)?;
+    let mut rest = &buffer[..count];
+    while let Some((kind, body)) = next_message(&mut rest) {
+        if kind == ERROR {
+            return match error(body) {
+                Ok(()) => Ok(true),
+                // It ended by itself.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+                Err(error) => Err(error),
+            };
+        }
+    }
+    Err(io::Error::other("the kernel did not say whether a flow is forgotten"))
+}
+
+fn message(kind: u16, flags: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(HEADER_BYTES + attributes.len()).unwrap_or(u32::MAX);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + attributes.len());
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend([family, 0, 0, 0]);
+    bytes.extend(attributes);
+    bytes
+}
+
+fn aligned(length: usize) -> usize {
+    length.next_multiple_of(4)
+}
+
+/// Take a message from the front: its kind and what is behind netlink's own header.
+fn next_message<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
+    let length = usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?;
+    let message = rest.get(..length).filter(|message| message.len() >= NETLINK_HEADER_BYTES)?;
+    *rest = rest.get(aligned(length)..).unwrap_or_default();
+    Some((u16::from_ne_bytes([message[4], message[5]]), &message[NETLINK_HEADER_BYTES..]))
+}
+
+/// What the kernel says of an error; 0 is none.
+fn error(body: &[u8]) -> io::Result<()> {
+    match body.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
+        Some(0) => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+        None => Err(io::Error::other("the kernel's answer is cut off")),
+    }
+}
+
+/// Take an attribute from the front: its number, its content, and all of it.
+fn next_attribute<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8], &'a [u8])> {
+    let head: [u8; ATTRIBUTE_HEADER_BYTES] = *rest.first_chunk()?;
+    let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
+    let whole = rest.get(..length).filter(|whole| whole.len() >= ATTRIBUTE_HEADER_BYTES)?;
+    *rest = rest.get(aligned(length)..).unwrap_or_default();
+    let number = u16::from_ne_bytes([head[2], head[3]]) & ATTRIBUTE_NUMBER;
+    Some((number, &whole[ATTRIBUTE_HEADER_BYTES..], whole))
+}
+
+fn attribute(mut of: &[u8], wanted: u16) -> Option<&[u8]> {
+    while let Some((number, content, _)) = next_attribute(&mut of) {
+        if number == wanted {
+            return Some(content);
+        }
+    }
+    None
+}
+
+fn address(tuple: &[u8], which: [u16; 2]) -> Option<IpAddr> {
+    let addresses = attribute(tuple, TUPLE_ADDRESSES)?;
+    let v4 = attribute(addresses, which[0]).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+    let v6 = || attribute(addresses, which[1]).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+    v4.map(IpAddr::from).or_else(|| v6().map(IpAddr::from))
+}
+
+/// Read a flow, if it is one of datagrams and whole.
+fn read_flow(body: &[u8]) -> Option<Flow> {
+    let (family, mut rest) = (*body.first()?, body.get(HEADER_BYTES - NETLINK_HEADER_BYTES..)?);
+    let (mut original, mut reply, mut name) = (None, None, Vec::new());
+    while let Some((number, content, whole)) = next_attribute(&mut rest) {
+        match number {
+            TUPLE_ORIGINAL => original = Some(content),
+            TUPLE_REPLY => reply = Some(content),
+            _ => {}
+        }
+        if matches!(number, TUPLE_ORIGINAL | ID | ZONE) {
+            name.extend(whole);
+            name.resize(aligned(name.len()), 0);
+        }
+    }
+    let (original, reply) = (original?, reply?);
+    let protocol = attribute(attribute(original, TUPLE_PROTOCOL)?, PROTOCOL_NUMBER)?;
+    let is_udp = protocol.first().is_some_and(|number| i32::from(*number) == libc::IPPROTO_UDP);
+    let flow =
+        Flow { family, to: address(original, DESTINATION)?, answered_by: address(reply, SOURCE)?, name };
+    Some(flow).filter(|flow| is_udp && flow.name.len() <= NAME_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NESTED: u16 = 1 << 15;
+
+    fn put(number: u16, content: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(ATTRIBUTE_HEADER_BYTES + content.len()).unwrap();
+        let mut bytes = [length.to_ne_bytes(), number.to_ne_bytes()].concat();
+        bytes.extend(content);
+        bytes.resize(aligned(bytes.len()), 0);
+        bytes
+    }
+
+    fn tuple(number: u16, from: [u8; 4], to: [u8; 4], protocol: u8) -> Vec<u8> {
+        let addresses = [put(SOURCE[0], &from), put(DESTINATION[0], &to)].concat();
+        let protocol = [put(PROTOCOL_NUMBER, &[protocol]), put(2, &[1, 2]), put(3, &[0, 53])].concat();
+        let inner = [put(TUPLE_ADDRESSES | NESTED, &addresses), put(TUPLE_PROTOCOL | NESTED, &protocol)];
+        put(number | NESTED, &inner.concat())
+    }
+
+    fn flow(protocol: u8) -> Vec<u8> {
+        let attributes = [
+            tuple(TUPLE_ORIGINAL, [10, 0, 0, 9], [10, 0, 0, 2], protocol),
+            tuple(TUPLE_REPLY, [10, 0, 0, 3], [10, 0, 0, 9], protocol),
+            put(3, &[0, 0, 1, 0x8e]),
+            put(ID, &[1, 2, 3, 4]),
+        ];
+        message(NEW, 0, 2, &attributes.concat())
+    }
+
+    #[test]
+    fn a_flow_is_read_and_named_as_the_kernel_tells_it() {
+        let bytes = [flow(17), flow(6), message(DONE, 0, 0, &[])].concat();
+        let mut rest = &bytes[..];
+        let (kind, body) = next_message(&mut rest).unwrap();
+        let read = read_flow(body).unwrap();
+        assert_eq!((kind, read.family), (NEW, 2));
+        assert_eq!((read.to, read.answered_by), (IpAddr::from([10, 0, 0, 2]), IpAddr::from([10, 0, 0, 3])));
+        let name = [tuple(TUPLE_ORIGINAL, [10, 0, 0, 9], [10, 0, 0, 2], 17), put(ID, &[1, 2, 3, 4])].concat();
+        assert_eq!(read.name, name);
+        let (_, tcp) = next_message(&mut rest).unwrap();
+        assert_eq!(read_flow(tcp), None, "a connection of TCP goes on");
+        assert_eq!(next_message(&mut rest).map(|(kind, _)| kind), Some(DONE));
+        assert_eq!(next_message(&mut rest), None);
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_errors_is_read() {
+        assert!(error(&0i32.to_ne_bytes()).is_ok());
+        let absent = error(&(-libc::ENOENT).to_ne_bytes()).unwrap_err();
+        assert_eq!(absent.raw_os_error(), Some(libc::ENOENT));
+        assert!(error(&[1]).is_err() && error(&i32::MIN.to_ne_bytes()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_without_a_panic_and_to_its_end(mut bytes: Vec<u8>, at in 0usize..300, with: u8) {
+            let mut told = flow(17);
+            let place = at % told.len();
+            told[place] = with;
+            bytes.extend(told.iter().copied());
+            for bytes in [&bytes, &told] {
+                let mut rest = &bytes[..];
+                let mut count = 0;
+                while let Some((_, body)) = next_message(&mut rest) {
+                    let _ = (read_flow(body), error(body));
+                    count += 1;
+                    prop_assert!(count <= bytes.len());
+                }
+            }
+        }
+    }
+}
