@@ -54,3 +54,36 @@ pub(super) fn are_handed_out_once(state: &State, found: &mut Vec<Violation>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mesh::{may_meet, place};
+
+    fn nets() -> impl Strategy<Value = Vec<IpNet>> {
+        let texts = [
+            "127.0.0.1",
+            "127.0.0.0/8",
+            "10.0.0.0/8",
+            "10.9.0.0/16",
+            "10.9.0.1",
+            "0.0.0.0",
+            "::",
+            "::1",
+            "2001:db8::/32",
+        ];
+        prop::collection::vec(prop::sample::select(texts.to_vec()), 0..4)
+            .prop_map(|texts| texts.into_iter().map(|text| place(text).unwrap()).collect())
+    }
+
+    proptest! {
+        /// Counted by numbers it is the same as found by the ranges' own words.
+        #[test]
+        fn the_judge_and_who_hands_out_agree_where_ports_meet(a in nets(), b in nets()) {
+            let port = |at: &[IpNet]| PortConfig { at: at.to_vec(), ..PortConfig::default() };
+            prop_assert_eq!(share_an_address(&port(&a), &port(&b)), may_meet(&a, &b));
+        }
+    }
+}

@@ -173,13 +173,26 @@ fn enter(id: u128, node: u128) -> Write {
     Write::Attach { id: AttachmentId::from_u128(id), node: NodeId::from_u128(node), networks: vec![wish] }
 }
 
+/// The same whose ports are at these addresses alone, if at any.
+fn service_at(id: u128, port: u16, at: &str) -> Service {
+    let mut service = service(id, port);
+    for port in &mut service.spec.endpoint.ports {
+        port.at = place(at).into_iter().collect();
+    }
+    service
+}
+
 fn any_write() -> impl Strategy<Value = Write> {
     let state = prop::sample::select(vec![TaskState::Assigned, TaskState::Running, TaskState::Shutdown]);
     let node = prop::sample::select(vec![NodeState::Ready, NodeState::Down]);
     let text = |state| TaskStatus { state, ..TaskStatus::default() };
     prop_oneof![
-        (1u128..4, prop::sample::select(vec![0, 80, 81, 82]))
-            .prop_map(|(id, port)| Write::ServiceCreate(Box::new(service(id, port)))),
+        (
+            1u128..4,
+            prop::sample::select(vec![0, 80, 81, 82]),
+            prop::sample::select(vec!["", "::1", "::", "127.0.0.1"])
+        )
+            .prop_map(|(id, port, at)| Write::ServiceCreate(Box::new(service_at(id, port, at)))),
         (1u128..4, prop::sample::select(vec![0, 80, 81, 83]))
             .prop_map(|(id, port)| Write::ServiceSpec(ServiceId::from_u128(id), service(id, port).spec)),
         (1u128..4).prop_map(|id| Write::ServiceRemove(ServiceId::from_u128(id))),

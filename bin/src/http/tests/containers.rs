@@ -19,11 +19,15 @@ struct Ground {
 impl Ground {
     /// A manager with an attachable network `back`, and `shut` that is none.
     async fn new() -> Self {
-        let (fake, engine) = (Fake::manager(), CannedEngine::start());
+        let (fake, mut engine) = (Fake::manager(), CannedEngine::start());
         let server = Server::start(&fake, Some(&engine.socket())).await;
         for (name, attachable) in [("back", true), ("shut", false)] {
             let body = json!({"Name": name, "Driver": "overlay", "Attachable": attachable}).to_string();
-            assert_eq!(server.ask("POST", "/networks/create", &body).await.status, 201);
+            // The engine has none of that name.
+            let none = answer("404 Not Found", "{}");
+            let (reply, _) =
+                tokio::join!(server.ask("POST", "/networks/create", &body), engine.answer(&none));
+            assert_eq!(reply.status, 201);
         }
         Self { fake, engine, server }
     }
