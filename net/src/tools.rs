@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const TOOL_MAX: Duration = Duration::from_secs(10);
 const TOOL_POLL: Duration = Duration::from_millis(2);
 /// Most of a tool's words that are read.
-const WORDS_MAX: u64 = 1 << 20;
+const WORDS_MAX: u64 = 16 << 20;
 
 /// Run a tool of the host. Returns what it says.
 pub(crate) fn run(tool: &str, args: &[&str], input: &str) -> Result<String, String> {

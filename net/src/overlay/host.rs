@@ -6,13 +6,14 @@ use std::path::Path;
 
 use shoal_core::model::BRIDGE_PREFIX;
 
-use super::rules::{DEVICE, RULES, TABLE};
+use super::rules::{DEVICE, RULES, Rules, TABLE};
 use crate::tools::{lead, run};
 
 /// What is in the kernel, as far as it was put there from here.
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
-    rules: String,
+    /// None if they are not known.
+    rules: Option<Rules>,
     /// How `nft` shows our table after it took the rules: it changes if somebody else changes it.
     shown: String,
     routes: BTreeSet<(bool, String)>,
@@ -27,16 +28,20 @@ impl Kernel {
     /// Make the kernel's rules and routes these. With `look`, do not trust that what was put there is still there.
     pub(super) fn put(
         &mut self,
-        rules: &str,
+        rules: Rules,
         routes: &BTreeSet<(bool, String)>,
         look: bool,
     ) -> Result<(), String> {
-        if look && !self.rules.is_empty() && show() != self.shown {
-            self.rules.clear();
+        if look && self.rules.is_some() && show() != self.shown {
+            self.rules = None;
         }
-        if self.rules != rules {
-            run("nft", &["-f", "-"], rules)?;
-            rules.clone_into(&mut self.rules);
+        if self.rules.as_ref() != Some(&rules) {
+            let change = self.rules.take().and_then(|known| rules.change(&known));
+            // What somebody else took away cannot be changed: then all of it is written anew.
+            if change.is_none_or(|change| run("nft", &["-f", "-"], &change).is_err()) {
+                run("nft", &["-f", "-"], &rules.whole())?;
+            }
+            self.rules = Some(rules);
             self.shown = show();
         }
         for v4 in [true, false] {
@@ -97,7 +102,7 @@ impl Kernel {
 
     /// Take away what was put there.
     pub(super) fn clear(&mut self) {
-        if self.rules.is_empty() && self.routes.is_empty() {
+        if self.rules.is_none() && self.routes.is_empty() {
             return;
         }
         let _ = run("nft", &["delete", "table", "inet", RULES], "");

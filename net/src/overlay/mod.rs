@@ -418,7 +418,7 @@ fn put(
         return Ok(());
     }
     here.device = !inner.one_host;
-    kernel.put(&rules::rules(&here, table), &rules::routes(&here, table), look)?;
+    kernel.put(rules::rules(&here, table), &rules::routes(&here, table), look)?;
     kernel.put_neighbours(&rules::neighbours(&here, table), look)
 }
 

@@ -52,62 +52,111 @@ const FAMILIES: [Family; 2] = [
     Family { v4: false, word: "ip6", kind: "ipv6_addr" },
 ];
 
-/// The whole table of rules, replacing the one before in one step.
-pub(super) fn rules(here: &Here, table: &OverlayTable) -> String {
-    let mut text = format!("add table inet {RULES}\ndelete table inet {RULES}\ntable inet {RULES} {{\n");
+/// Our table of rules. What follows tasks is kept apart, so that a change of one costs no more than that, however many there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Rules {
+    /// By name: what a set is, and what is in it, each with what it leads to.
+    sets: BTreeMap<String, (String, BTreeMap<String, String>)>,
+    /// By name: the only rule of a chain.
+    chains: BTreeMap<String, String>,
+    /// All that is asked first.
+    base: String,
+}
+
+impl Rules {
+    /// The whole table, replacing the one before in one step.
+    pub(super) fn whole(&self) -> String {
+        let mut text = format!("add table inet {RULES}\ndelete table inet {RULES}\ntable inet {RULES} {{\n");
+        for (name, (kind, elements)) in &self.sets {
+            let all = list(elements.iter().map(|(key, to)| format!("{key}{to}")));
+            let all = if all.is_empty() { String::new() } else { format!("elements = {{ {all} }} ") };
+            let _ = writeln!(text, "  {name} {{ type {kind}; {all}}}");
+        }
+        for (name, rule) in &self.chains {
+            let _ = writeln!(text, "  chain {name} {{\n    {rule}\n  }}");
+        }
+        text + &self.base + "}\n"
+    }
+
+    /// What makes these of the ones before, in one step; none if that needs the whole table.
+    pub(super) fn change(&self, before: &Self) -> Option<String> {
+        let kinds = |rules: &Self| -> Vec<(String, String)> {
+            rules.sets.iter().map(|(name, (kind, _))| (name.clone(), kind.clone())).collect()
+        };
+        if self.base != before.base || kinds(self) != kinds(before) {
+            return None;
+        }
+        let mut text = String::new();
+        for (name, rule) in &self.chains {
+            if before.chains.get(name) != Some(rule) {
+                let _ = writeln!(text, "add chain inet {RULES} {name}\nflush chain inet {RULES} {name}");
+                let _ = writeln!(text, "add rule inet {RULES} {name} {rule}");
+            }
+        }
+        for (name, (_, elements)) in &self.sets {
+            let had = &before.sets[name].1;
+            // A map or a set is an element's in the same words.
+            let name = name.split(' ').next_back().unwrap_or_default();
+            let gone: Vec<&String> = had.keys().filter(|key| elements.get(*key) != had.get(*key)).collect();
+            let new = elements.iter().filter(|(key, to)| had.get(*key) != Some(to));
+            let new: Vec<String> = new.map(|(key, to)| format!("{key}{to}")).collect();
+            if !gone.is_empty() {
+                let _ = writeln!(text, "delete element inet {RULES} {name} {{ {} }}", list(gone));
+            }
+            if !new.is_empty() {
+                let _ = writeln!(text, "add element inet {RULES} {name} {{ {} }}", list(new));
+            }
+        }
+        for name in before.chains.keys().filter(|name| !self.chains.contains_key(*name)) {
+            let _ = writeln!(text, "flush chain inet {RULES} {name}\ndelete chain inet {RULES} {name}");
+        }
+        Some(text)
+    }
+}
+
+/// The rules for what is here.
+pub(super) fn rules(here: &Here, table: &OverlayTable) -> Rules {
+    let mut rules = Rules::default();
     let virtuals: Vec<_> =
         table.virtuals().filter(|(_, behind)| here.networks.contains_key(&behind.network)).collect();
-    let mut chains = String::new();
     for family in &FAMILIES {
-        let mut leads = Vec::new();
-        let mut dead = Vec::new();
-        for (number, (address, behind)) in virtuals.iter().enumerate() {
-            if address.is_ipv4() != family.v4 {
-                continue;
-            }
-            if behind.backends.is_empty() {
-                dead.push(*address);
-                continue;
-            }
-            leads.push(format!("{address} : goto virtual_{number}"));
-            let turns = behind.backends.iter().enumerate().map(|(turn, ip)| format!("{turn} : {ip}"));
-            let _ = writeln!(
-                chains,
-                "  chain virtual_{number} {{\n    dnat {} to numgen random mod {} map {{ {} }}\n  }}",
-                family.word,
-                behind.backends.len(),
-                list(turns)
-            );
-        }
         let Family { word, kind, v4 } = family;
+        let mut leads = BTreeMap::new();
+        let mut dead = BTreeMap::new();
+        for (address, behind) in virtuals.iter().filter(|(address, _)| address.is_ipv4() == *v4) {
+            if behind.backends.is_empty() {
+                dead.insert(address.to_string(), String::new());
+                continue;
+            }
+            let name = format!("virtual_{}", address.to_string().replace(['.', ':'], "_"));
+            leads.insert(address.to_string(), format!(" : goto {name}"));
+            let turns = behind.backends.iter().enumerate().map(|(turn, ip)| format!("{turn} : {ip}"));
+            let count = behind.backends.len();
+            let rule = format!("dnat {word} to numgen random mod {count} map {{ {} }}", list(turns));
+            rules.chains.insert(name, rule);
+        }
+        let plain = |keys: Vec<String>| keys.into_iter().map(|key| (key, String::new())).collect();
         let own = here.addresses.keys().filter(|ip| ip.is_ipv4() == *v4).map(|ip| format!("{ip} . {ip}"));
         let subnets = |open_only: bool| {
             let networks = here.networks.values().filter(move |network| !open_only || !network.internal);
             let pools = networks.flat_map(|network| &network.pools).map(|pool| pool.subnet);
-            list(pools.filter(|subnet| subnet.addr().is_ipv4() == *v4))
+            pools.filter(|subnet| subnet.addr().is_ipv4() == *v4).map(|subnet| subnet.to_string()).collect()
         };
-        set(&mut text, &format!("map {word}_virtual"), &format!("{kind} : verdict"), "", &list(leads));
-        set(&mut text, &format!("set {word}_dead"), kind, "", &list(dead));
-        set(&mut text, &format!("set {word}_self"), &format!("{kind} . {kind}"), "", &list(own));
-        set(&mut text, &format!("set {word}_all"), kind, "flags interval; ", &subnets(false));
-        set(&mut text, &format!("set {word}_open"), kind, "flags interval; ", &subnets(true));
+        let mut set = |name: String, kind: String, elements| drop(rules.sets.insert(name, (kind, elements)));
+        set(format!("map {word}_virtual"), format!("{kind} : verdict"), leads);
+        set(format!("set {word}_dead"), (*kind).to_owned(), dead);
+        set(format!("set {word}_self"), format!("{kind} . {kind}"), plain(own.collect()));
+        set(format!("set {word}_all"), format!("{kind}; flags interval"), plain(subnets(false)));
+        set(format!("set {word}_open"), format!("{kind}; flags interval"), plain(subnets(true)));
     }
-    text.push_str(&chains);
-    text.push_str(&before_routing());
-    text.push_str(&after_routing(here));
-    text.push_str(&forwarded(here));
+    rules.base = before_routing() + &after_routing(here) + &forwarded(here);
     // Whom a virtual address stands for is not the sender's concern.
     let _ = write!(
-        text,
+        rules.base,
         "  chain output {{\n    type filter hook output priority 0; policy accept;\n    oifname \"{BRIDGE_PREFIX}*\" \
-         icmp type redirect drop\n    oifname \"{BRIDGE_PREFIX}*\" icmpv6 type nd-redirect drop\n  }}\n}}\n"
+         icmp type redirect drop\n    oifname \"{BRIDGE_PREFIX}*\" icmpv6 type nd-redirect drop\n  }}\n"
     );
-    text
-}
-
-fn set(text: &mut String, name: &str, kind: &str, flags: &str, elements: &str) {
-    let elements = if elements.is_empty() { String::new() } else { format!("elements = {{ {elements} }} ") };
-    let _ = writeln!(text, "  {name} {{ type {kind}; {flags}{elements}}}");
+    rules
 }
 
 fn before_routing() -> String {
@@ -235,13 +284,50 @@ mod tests {
         let mut table = OverlayTable::default();
         table.follow(&change(1, "10.1.0.2", &["10.1.0.3", "10.1.0.4"]));
         table.follow(&change(2, "10.1.0.9", &[]));
-        let text = rules(&here(true), &table);
+        let text = rules(&here(true), &table).whole();
         assert!(text.contains("dnat ip to numgen random mod 2 map { 0 : 10.1.0.3, 1 : 10.1.0.4 }"), "{text}");
         assert!(text.contains("set ip_dead { type ipv4_addr; elements = { 10.1.0.9 } }"), "{text}");
         assert!(text.contains("elements = { 10.1.0.3 . 10.1.0.3 }"), "{text}");
         assert!(!text.contains("ct status dnat ip saddr 10.1.0.0/16 oifname"), "{text}");
-        let text = rules(&here(false), &table);
+        let text = rules(&here(false), &table).whole();
         assert!(text.contains("ct status dnat ip saddr 10.1.0.0/16 oifname \"shl-"), "{text}");
+    }
+
+    #[test]
+    fn a_change_says_what_differs_and_no_more() {
+        let mut table = OverlayTable::default();
+        for (service, address, tasks) in [
+            (1, "10.1.0.2", &["10.1.0.3", "10.1.0.4"][..]),
+            (2, "10.1.0.9", &[]),
+            (3, "10.1.0.7", &["10.1.0.8"]),
+        ] {
+            table.follow(&change(service, address, tasks));
+        }
+        let before = rules(&here(true), &table);
+        assert_eq!(before.change(&before).as_deref(), Some(""));
+        table.follow(&change(1, "10.1.0.2", &["10.1.0.4"]));
+        table.follow(&change(2, "10.1.0.9", &["10.1.0.5"]));
+        table.follow(&change(3, "10.1.0.7", &[]));
+        let after = rules(&here(true), &table);
+        let lines = [
+            "add chain inet shoal virtual_10_1_0_2",
+            "flush chain inet shoal virtual_10_1_0_2",
+            "add rule inet shoal virtual_10_1_0_2 dnat ip to numgen random mod 1 map { 0 : 10.1.0.4 }",
+            "add chain inet shoal virtual_10_1_0_9",
+            "flush chain inet shoal virtual_10_1_0_9",
+            "add rule inet shoal virtual_10_1_0_9 dnat ip to numgen random mod 1 map { 0 : 10.1.0.5 }",
+            "delete element inet shoal ip_virtual { 10.1.0.7 }",
+            "add element inet shoal ip_virtual { 10.1.0.9 : goto virtual_10_1_0_9 }",
+            "delete element inet shoal ip_dead { 10.1.0.9 }",
+            "add element inet shoal ip_dead { 10.1.0.7 }",
+            "flush chain inet shoal virtual_10_1_0_7",
+            "delete chain inet shoal virtual_10_1_0_7",
+        ];
+        let said = after.change(&before).unwrap();
+        assert_eq!(said.lines().collect::<Vec<_>>(), lines);
+        // Another network changes what is asked first.
+        let more = Here { networks: BTreeMap::new(), ..here(true) };
+        assert_eq!(rules(&more, &table).change(&after), None);
     }
 
     #[test]
@@ -249,7 +335,7 @@ mod tests {
         let mut table = OverlayTable::default();
         table.follow(&change(2, "10.1.0.9", &["10.1.0.8"]));
         let elsewhere = Here { networks: BTreeMap::new(), ..here(true) };
-        assert!(!rules(&elsewhere, &table).contains("10.1.0.8"));
+        assert!(!rules(&elsewhere, &table).whole().contains("10.1.0.8"));
         assert_eq!(routes(&elsewhere, &table), BTreeSet::new());
     }
 
@@ -258,7 +344,7 @@ mod tests {
         let mut inside = (*info(1)).clone();
         inside.internal = true;
         let here = Here { networks: BTreeMap::from([(inside.id, Arc::new(inside))]), ..here(true) };
-        let text = rules(&here, &OverlayTable::default());
+        let text = rules(&here, &OverlayTable::default()).whole();
         assert!(text.contains("set ip_open { type ipv4_addr; flags interval; }"), "{text}");
         assert!(text.contains("set ip_all { type ipv4_addr; flags interval; elements = { 10.1.0.0/16 } }"));
     }
