@@ -273,9 +273,16 @@ fn releases(lab: &mut Lab, peer: Peer) -> Result<()> {
         // Connections that are kept for many requests go on, too; one of them waits most of the time.
         let kept = spawn(&cluster, 5, &url, &["seconds=14", "clients=8", "keep"])?;
         let waits = spawn(&cluster, 5, &url, &["seconds=14", "clients=2", "keep", "pause=3000"])?;
+        // Large bodies pass another way, from tasks of this host and of others.
+        let bulk = spawn(
+            &cluster,
+            5,
+            &format!("{url}big/20000000"),
+            &["seconds=14", "clients=2", "keep", "pause=100"],
+        )?;
         std::thread::sleep(Duration::from_millis(1_500));
         cluster.docker(2, args).with_context(|| what.to_owned())?;
-        for (how, asking) in [("slow", slow), ("kept", kept), ("waiting", waits)] {
+        for (how, asking) in [("slow", slow), ("kept", kept), ("waiting", waits), ("bulk", bulk)] {
             let figures: Value = serde_json::from_slice(&asking.wait_with_output()?.stdout)?;
             println!("{what}, {how}: {figures}");
             ensure!(lost(&figures) == 0, "{what} lost requests ({how}): {figures}");
