@@ -117,21 +117,24 @@ impl Manager {
         if let Err(error) = self.raft.read_index().await {
             return Outcome::Unavailable(error.to_string());
         }
-        let plan = match attach::plan(&self.raft.state(), node, ask) {
+        let mut plan = match attach::plan(&self.raft.state(), node, ask) {
             Ok(plan) => plan,
             Err(AskError::Refused(refused)) => return Outcome::Refused(refused),
             Err(AskError::TooMuch(why)) => return Outcome::Conflict(why),
         };
         if !plan.writes.is_empty() {
-            let command = Command { at: (self.clock)(), writes: plan.writes, ..Command::default() };
+            let command = Command {
+                at: (self.clock)(),
+                writes: std::mem::take(&mut plan.writes),
+                ..Command::default()
+            };
             match self.raft.propose(command).await {
                 Ok(_) => {}
                 Err(ProposeError::Refused(refused)) => return Outcome::Refused(refused),
                 Err(error) => return Outcome::Unavailable(error.to_string()),
             }
         }
-        let state = self.raft.state();
-        Outcome::Done(plan.told.iter().filter_map(|id| state.attachment(*id).cloned()).collect())
+        Outcome::Done(plan.answer(&self.raft.state()))
     }
 
     /// Stop the actors, then consensus.

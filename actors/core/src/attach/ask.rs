@@ -75,6 +75,14 @@ pub struct Plan {
     pub told: Vec<AttachmentId>,
 }
 
+impl Plan {
+    /// What the node is told, once the writes are in the state.
+    #[must_use]
+    pub fn answer(&self, state: &State) -> Vec<Arc<Attachment>> {
+        self.told.iter().filter_map(|id| state.attachment(*id).cloned()).collect()
+    }
+}
+
 /// What comes of a question.
 ///
 /// # Errors

@@ -57,11 +57,11 @@ fn enter(number: u128, container: &str, networks: &[&str]) -> Ask {
 
 /// Ask, and commit what comes of it.
 fn ask(state: &mut State, node: NodeId, ask: &Ask) -> Result<Vec<Arc<Attachment>>, AskError> {
-    let plan = plan(state, node, ask)?;
+    let mut plan = plan(state, node, ask)?;
     if !plan.writes.is_empty() {
-        apply(state, plan.writes)?;
+        apply(state, std::mem::take(&mut plan.writes))?;
     }
-    Ok(plan.told.iter().filter_map(|id| state.attachment(*id).cloned()).collect())
+    Ok(plan.answer(state))
 }
 
 fn addresses(attachment: &Attachment) -> Vec<String> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use shoal_actors::api::{ApiError, LocalState};
 use shoal_core::attach::{Ask, Wanted};
 use shoal_core::model::{Attachment, AttachmentId, TaskNetwork};
@@ -18,7 +18,7 @@ use super::super::context::Context;
 use super::super::error::HttpError;
 use super::super::proxy;
 use super::super::query::escape;
-use super::networks::spare_bridge;
+use super::networks::{of_engine_named, spare_bridge};
 
 /// A container as the engine knows it.
 struct Container {
@@ -61,11 +61,7 @@ async fn enter(
 /// Whether the engine has all of these networks, and none of them for the cluster.
 async fn are_the_engines(context: &Context, words: &[String]) -> bool {
     for word in words {
-        let Ok((StatusCode::OK, _, bytes)) = context.engine.ask(&format!("/networks/{}", escape(word))).await
-        else {
-            return false;
-        };
-        let network: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let Some(network) = of_engine_named(context, word).await else { return false };
         if network["Labels"].get(runtime::BRIDGE_LABEL).is_some() {
             return false;
         }
@@ -172,10 +168,16 @@ async fn inspect(context: &Context, word: &str) -> Result<Option<Container>, Htt
     }))
 }
 
-/// The word for the container in a request to put it into a network or out of one.
-fn container_word(request: &Value) -> Option<&str> {
-    let fields = request.as_object()?.iter();
-    fields.filter(|(key, _)| key.eq_ignore_ascii_case("Container")).find_map(|(_, value)| value.as_str())
+/// The container that a request to put one into a network, or out of one, is about; none if the engine has none of that name.
+async fn container_of(
+    context: &Context,
+    request: &Map<String, Value>,
+) -> Result<Option<Container>, HttpError> {
+    let named = request.iter().filter(|(key, _)| key.eq_ignore_ascii_case("Container"));
+    match named.filter_map(|(_, value)| value.as_str()).next() {
+        Some(word) if context.engine.is_configured() => inspect(context, word).await,
+        _ => Ok(None),
+    }
 }
 
 /// The request's path with the network's name on the engine in place of what the client called it.
@@ -221,17 +223,14 @@ pub(in crate::http) async fn connect(
     let Ok(Value::Object(mut wanted)) = serde_json::from_slice(&bytes) else {
         return engines(context, parts, bytes, network).await;
     };
-    let word = container_word(&Value::Object(wanted.clone())).map(ToOwned::to_owned);
     let config = wanted.keys().find(|key| key.eq_ignore_ascii_case("EndpointConfig")).cloned();
     let config = config.unwrap_or_else(|| "EndpointConfig".to_owned());
     let settings = wanted.remove(&config).unwrap_or_default();
     let aliases = runtime::aliases(&settings);
-    let container = match &word {
-        Some(word) if context.engine.is_configured() => inspect(context, word).await?,
-        _ => None,
-    };
     // One that is not there, or in no network of the cluster, is the engine's to judge.
-    let Some(container) = container else { return engines(context, parts, bytes, network).await };
+    let Some(container) = container_of(context, &wanted).await? else {
+        return engines(context, parts, bytes, network).await;
+    };
     let known = attachment_of(context, &container).await;
     if let Some(place) = known.as_ref().and_then(|known| place_in(known, network)) {
         // The engine refuses it in its own words.
@@ -273,13 +272,9 @@ pub(in crate::http) async fn disconnect(
 ) -> Result<Answer, HttpError> {
     let (mut parts, incoming) = request.into_parts();
     let bytes = body::read(incoming).await?;
-    let wanted: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    let container = match container_word(&wanted) {
-        Some(word) if context.engine.is_configured() => inspect(context, word).await?,
-        _ => None,
-    };
-    let attachment = match &container {
-        Some(container) => attachment_of(context, container).await,
+    let wanted: Map<String, Value> = serde_json::from_slice(&bytes).unwrap_or_default();
+    let attachment = match container_of(context, &wanted).await? {
+        Some(container) => attachment_of(context, &container).await,
         None => None,
     };
     let place = attachment.as_ref().and_then(|attachment| place_in(attachment, network));

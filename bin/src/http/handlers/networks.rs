@@ -56,7 +56,7 @@ async fn named(context: &Context, wanted: &str) -> Result<Option<(Snapshot, Arc<
 }
 
 /// What the engine means by a word, if it has such a network.
-async fn of_engine_named(context: &Context, wanted: &str) -> Option<Value> {
+pub(super) async fn of_engine_named(context: &Context, wanted: &str) -> Option<Value> {
     let (status, _, bytes) = context.engine.ask(&format!("/networks/{}", escape(wanted))).await.ok()?;
     if status == StatusCode::OK { serde_json::from_slice(&bytes).ok() } else { None }
 }

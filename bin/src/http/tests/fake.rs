@@ -287,15 +287,14 @@ impl NodeApi for Fake {
         if self.inner.lock().unwrap().faults.no_leader {
             return Err(ApiError::NoLeader("2 of 3 managers are not reached".into()));
         }
-        let plan = attach::plan(&self.now(), OWN, &ask).map_err(|error| match error {
+        let mut plan = attach::plan(&self.now(), OWN, &ask).map_err(|error| match error {
             AskError::Refused(refused) => ApiError::Refused(refused),
             AskError::TooMuch(why) => ApiError::Invalid(why),
         })?;
         if !plan.writes.is_empty() {
-            self.commit(Command { writes: plan.writes, ..Command::default() })?;
+            self.commit(Command { writes: std::mem::take(&mut plan.writes), ..Command::default() })?;
         }
-        let state = self.now();
-        Ok(plan.told.iter().filter_map(|id| state.attachment(*id).cloned()).collect())
+        Ok(plan.answer(&self.now()))
     }
 
     fn events(&self) -> Result<EventStream, ApiError> {
