@@ -165,6 +165,9 @@ fn extra_hosts(lines: &[String]) -> Result<Vec<String>, ControllerError> {
 
 /// Where each port is bound. One that names addresses is bound at those that this host has, and nowhere if it has none of them.
 fn port_bindings(ports: &[&PortConfig], own: &OwnAddresses) -> Result<PortMap, ControllerError> {
+    let names_some = ports.iter().any(|port| !port.at.is_empty());
+    let own = if names_some { own() } else { Ok(Vec::new()) };
+    let own = own.map_err(|error| ControllerError::Unavailable(format!("this host's addresses: {error}")))?;
     let mut bindings = PortMap::new();
     for port in ports {
         // An empty port lets the engine choose.
@@ -175,8 +178,6 @@ fn port_bindings(ports: &[&PortConfig], own: &OwnAddresses) -> Result<PortMap, C
         let addresses = if port.at.is_empty() {
             vec![None]
         } else {
-            let own = own()
-                .map_err(|error| ControllerError::Unavailable(format!("this host's addresses: {error}")))?;
             at_host(&port.at, &own).into_iter().map(|address| Some(address.to_string())).collect()
         };
         let binding = |host_ip| PortBinding { host_ip, host_port: Some(host_port.clone()) };

@@ -163,7 +163,7 @@ impl LogStore {
             counters,
             vote: replayed.vote,
             committed: replayed.committed,
-            noted: replayed.noted.committed,
+            noted: replayed.noted,
             segment: replayed.newest,
             sealer,
             offset: 0,

@@ -48,7 +48,7 @@ pub(super) enum Marks {
 
 /// What is noted, though not durably, each time that something is durable: a log that ends before it has lost something. A
 /// damaged record at the end of a log looks like a torn one, but for this.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Noted {
     /// The newest entry that was in the log and committed.
     pub(super) committed: Option<LogId>,
@@ -64,8 +64,8 @@ pub(super) struct Replayed {
     pub(super) index: Index,
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogId>,
-    /// What was noted, whether the log holds it or not.
-    pub(super) noted: Noted,
+    /// What was noted as committed, whether the log holds it or not.
+    pub(super) noted: Option<LogId>,
     /// Number of the newest segment.
     pub(super) newest: u64,
     /// Entries below this were in segments older than the oldest that is left. In the end all of them must have
@@ -95,7 +95,7 @@ pub(super) async fn replay(disk: &Arc<dyn Disk>, key: &DataKey, node: NodeId) ->
         && let Some(noted) = read_note(&bytes, key)
     {
         check_end(&noted, &ends)?;
-        replayed.noted = noted;
+        replayed.noted = noted.committed;
         replayed.committed = noted.committed.filter(|committed| replayed.index.is_at(*committed));
     }
     Ok(replayed)

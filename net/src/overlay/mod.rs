@@ -3,7 +3,7 @@
 //! On a host a network is a bridge, which the container engine makes. This module adds what the bridge does not do: it
 //! routes the network's other addresses into a device whose packets travel to the node that has them, over the same
 //! QUIC as everything else, and it keeps the rules that turn a virtual address into a task's. Rules and routes live in
-//! tables of their own, are replaced whole, and are put back if somebody removes them. They stay while this program
+//! tables of their own, are changed in one step, and are put back if somebody removes them. They stay while this program
 //! restarts.
 
 mod conntrack;

@@ -80,10 +80,7 @@ impl Rules {
 
     /// What makes these of the ones before, in one step; none if that needs the whole table.
     pub(super) fn change(&self, before: &Self) -> Option<String> {
-        let kinds = |rules: &Self| -> Vec<(String, String)> {
-            rules.sets.iter().map(|(name, (kind, _))| (name.clone(), kind.clone())).collect()
-        };
-        if self.base != before.base || kinds(self) != kinds(before) {
+        if self.base != before.base {
             return None;
         }
         let mut text = String::new();
@@ -94,7 +91,8 @@ impl Rules {
             }
         }
         for (name, (_, elements)) in &self.sets {
-            let had = &before.sets[name].1;
+            // The sets themselves are always the same.
+            let had = &before.sets.get(name)?.1;
             // A map or a set is an element's in the same words.
             let name = name.split(' ').next_back().unwrap_or_default();
             let gone: Vec<&String> = had.keys().filter(|key| elements.get(*key) != had.get(*key)).collect();
