@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+/// The middle one; none of none.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
+}
+
 /// The value that `percent` of the values do not exceed (nearest rank); nothing for no values.
 pub fn percentile(values: &[Duration], percent: usize) -> Option<Duration> {
     let mut sorted = values.to_vec();

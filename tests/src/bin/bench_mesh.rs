@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use shoal_tests::cluster::{Cluster, Peer};
 use shoal_tests::lab::{Lab, address};
+use shoal_tests::stats::median;
 use shoal_tests::{requirements, sh, wait};
 
 const USAGE: &str = "bench_mesh [--rounds N] [--seconds N] [--soak UPDATES]";
@@ -62,11 +63,7 @@ fn bench() -> Result<()> {
         return soak(updates);
     }
     for program in ["wrk", "haproxy", "nginx", "openssl"] {
-        let found = Command::new("sh")
-            .args(["-c", &format!("command -v {program}")])
-            .stdout(Stdio::null())
-            .status()?;
-        ensure!(found.success(), "this needs {program}");
+        ensure!(requirements::find(program).is_some(), "this needs {program}");
     }
     let mut lab = Lab::up(3)?;
     let cluster = Cluster::form(&mut lab, Peer::Shoal, 1, 2)?;
@@ -306,7 +303,7 @@ impl Table {
             "| Way | Figure | Who: median of the rounds | Shoal to HAProxy |\n|---|---|---|---|\n".to_owned();
         for ((place, figure), row) in &self.0 {
             let medians: Vec<(&str, f64)> =
-                row.iter().map(|(who, values)| (who.as_str(), median(values))).collect();
+                row.iter().map(|(who, values)| (who.as_str(), median(values).unwrap_or_default())).collect();
             let of =
                 |who: &str| medians.iter().find(|(name, _)| name.starts_with(who)).map(|(_, value)| *value);
             let ratio = of("Shoal")
@@ -322,12 +319,6 @@ impl Table {
 
 fn shown(value: f64) -> String {
     if value < 100.0 { format!("{value:.2}") } else { format!("{value:.0}") }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

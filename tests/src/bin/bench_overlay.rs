@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use shoal_tests::cluster::{Cluster, Peer};
 use shoal_tests::lab::{Host, Lab, address, docker};
+use shoal_tests::stats::median;
 use shoal_tests::{requirements, sh, wait};
 
 const USAGE: &str = "bench_overlay [--rounds N] [--seconds N]";
@@ -45,11 +46,7 @@ fn bench() -> Result<()> {
         bail!("this needs {missing}");
     }
     for program in ["iperf3", "wrk", "busybox", "nsenter"] {
-        let found = Command::new("sh")
-            .args(["-c", &format!("command -v {program}")])
-            .stdout(Stdio::null())
-            .status()?;
-        ensure!(found.success(), "this needs {program}");
+        ensure!(requirements::find(program).is_some(), "this needs {program}");
     }
     let mut lab = Lab::up(2)?;
     let cluster = Cluster::form(&mut lab, Peer::Shoal, 1, 1)?;
@@ -208,10 +205,4 @@ fn busy() -> Result<f64> {
     // All but what was idle or waited for disks; guests are in the first already.
     let counted = [0, 1, 2, 5, 6, 7].into_iter().filter_map(|at| ticks.get(at));
     Ok(counted.sum::<f64>() / TICKS_A_SECOND)
-}
-
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
 }
