@@ -324,22 +324,18 @@ impl Endpoint {
         self.0.carrier.thread()
     }
 
-    /// Take up a certificate (joined, renewed), or lay it down (left). Renewing leaves open connections as
-    /// they are; laying down closes them all.
+    /// Take up a certificate (joined, renewed), or lay it down (left). After a renewal streams go on where they are, and
+    /// what begins from then on is said under the new certificate; laying down closes every connection.
     pub fn set_credentials(&self, credentials: Option<Arc<Credentials>>) {
         let inner = &self.0;
         if let Err(error) = inner.carrier.set_server(credentials.as_ref()) {
             tracing::error!(%error, "the certificate cannot be used");
         }
         let left = credentials.is_none();
-        // What was opened under another role is not used any more; streams on it go on.
-        let role = |c: &Arc<Credentials>| c.identity().role;
-        let other_role = inner.credentials().as_ref().map(role) != credentials.as_ref().map(role);
         *inner.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
-        // After that: what is dialled meanwhile must not be under the old role either.
-        if other_role {
-            inner.pool.clear();
-        }
+        // What was opened under another certificate is not used any more; streams on it go on. It may be of the same role
+        // and still prove less: it was made from an older state. After that: what is dialled meanwhile must not be either.
+        inner.pool.clear();
         if left {
             inner.tracked.close(|_| true, close::DONE, "left the cluster");
             self.set_banned(BTreeSet::new());

@@ -396,6 +396,18 @@ impl Member {
         Ok(())
     }
 
+    /// Whether this manager's role was given by a newer word than its certificate knows of: it may have been demoted and
+    /// promoted again meanwhile. Who knows of the former alone, since it is catching up, takes nothing from this node until
+    /// a newer certificate proves the latter.
+    fn is_promoted_since(&self) -> bool {
+        let Some(manager) = self.manager() else { return false };
+        let identity = self.identity();
+        let state = manager.raft.state();
+        state
+            .node(identity.node_id)
+            .is_some_and(|node| node.spec.role == Role::Manager && node.meta.spec_version > identity.as_of)
+    }
+
     async fn keep_renewed(member: std::sync::Weak<Self>, clock: Clock) {
         let mut failures = 0u32;
         loop {
@@ -404,7 +416,7 @@ impl Member {
                 let credentials = locked(&member.credentials).clone();
                 let now = clock();
                 let due = credentials.renew_at();
-                if now >= due && !is_put_back(Bug::NeverRenewed) {
+                if (now >= due || member.is_promoted_since()) && !is_put_back(Bug::NeverRenewed) {
                     match member.renew().await {
                         // Made by a clock far from this one: asking again at once would bring no better one.
                         Ok(()) if locked(&member.credentials).renew_at() <= clock() => {

@@ -27,6 +27,12 @@ async fn send(endpoint: &Endpoint, to: &Peer, kind: Kind) -> Result<(), CallErro
     }
 }
 
+/// From which state the certificate was made that the other end sees.
+async fn as_seen(endpoint: &Endpoint, to: &Peer) -> u64 {
+    let answer = endpoint.call(to, Kind::RaftVote, AS_OF.to_vec(), WAIT).await.unwrap();
+    u64::from_be_bytes(answer.try_into().unwrap())
+}
+
 fn may(role: Role, kind: Kind) -> bool {
     match kind {
         // Begins nothing by itself: the greeting is not a call.
@@ -177,6 +183,15 @@ pub async fn a_promoted_node_speaks_with_its_new_role(ground: Arc<dyn Ground>) {
     assert!(send(&caller, &to, Kind::RaftVote).await.is_err());
     caller.set_credentials(Some(world.credentials(2, Role::Manager)));
     send(&caller, &to, Kind::RaftVote).await.unwrap();
+}
+
+pub async fn a_renewed_certificate_is_what_others_see_from_then_on(ground: Arc<dyn Ground>) {
+    let world = World::new(&ground);
+    let (_manager, to) = world.node(1, Role::Manager);
+    let (caller, _) = world.node(2, Role::Manager);
+    assert_eq!(as_seen(&caller, &to).await, 1);
+    caller.set_credentials(Some(world.credentials_as_of(2, Role::Manager, 9)));
+    assert_eq!(as_seen(&caller, &to).await, 9);
 }
 
 pub async fn a_node_that_left_is_heard_no_more(ground: Arc<dyn Ground>) {

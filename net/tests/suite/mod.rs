@@ -18,6 +18,7 @@ macro_rules! cases {
                 renewing_drops_no_stream,
                 peers_notice_a_node_that_was_killed_and_started_again,
                 a_promoted_node_speaks_with_its_new_role,
+                a_renewed_certificate_is_what_others_see_from_then_on,
                 a_node_that_left_is_heard_no_more,
                 calls_to_nobody_end_in_time,
                 large_messages_pass_and_larger_are_refused_by_name,

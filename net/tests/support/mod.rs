@@ -60,9 +60,13 @@ impl Ground for Udp {
 /// Answers with what it was asked; a session echoes its frames.
 pub struct Echo;
 
+/// Asks from which state the caller's certificate was made, instead of an echo.
+pub const AS_OF: &[u8] = b"as of";
+
 impl Handler for Echo {
-    fn call(&self, _: Caller, _: Kind, body: Vec<u8>) -> BoxFuture<'static, Result<Vec<u8>, Refusal>> {
-        Box::pin(async move { Ok(body) })
+    fn call(&self, from: Caller, _: Kind, body: Vec<u8>) -> BoxFuture<'static, Result<Vec<u8>, Refusal>> {
+        let as_of = from.identity.map_or(0, |identity| identity.as_of);
+        Box::pin(async move { Ok(if body == AS_OF { as_of.to_be_bytes().to_vec() } else { body }) })
     }
 
     fn stream(
@@ -95,7 +99,13 @@ impl World {
     }
 
     pub fn credentials(&self, id: u128, role: Role) -> Arc<Credentials> {
-        self.signed(id, role, CLUSTER, NOW - DAY, NOW + DAY)
+        self.credentials_as_of(id, role, 1)
+    }
+
+    /// Credentials that were made from the state at this index.
+    pub fn credentials_as_of(&self, id: u128, role: Role, as_of: u64) -> Arc<Credentials> {
+        let identity = Identity { node_id: NodeId::from_u128(id), role, cluster_id: CLUSTER, as_of };
+        self.sign(&identity, NOW - DAY, NOW + DAY)
     }
 
     pub fn signed(
@@ -106,9 +116,13 @@ impl World {
         from: u64,
         until: u64,
     ) -> Arc<Credentials> {
-        let key = NodeKey::generate().unwrap();
         let identity = Identity { node_id: NodeId::from_u128(id), role, cluster_id: cluster, as_of: 1 };
-        let cert = self.ca.sign(&key.csr().unwrap(), &identity, Timestamp(from), Timestamp(until)).unwrap();
+        self.sign(&identity, from, until)
+    }
+
+    fn sign(&self, identity: &Identity, from: u64, until: u64) -> Arc<Credentials> {
+        let key = NodeKey::generate().unwrap();
+        let cert = self.ca.sign(&key.csr().unwrap(), identity, Timestamp(from), Timestamp(until)).unwrap();
         Arc::new(Credentials::new(key, cert, self.ca.to_root_ca().cert_der).unwrap())
     }
 
