@@ -1,11 +1,13 @@
 //! Figures of published ports beside HAProxy's and nginx's, on the same hosts and to the same task in the same run.
 //!
-//! `bench_mesh [--rounds N] [--seconds N] [--soak UPDATES]` as root, with wrk, haproxy, nginx (with its stream module) and openssl installed. Build
+//! `bench_mesh [--rounds N] [--seconds N] [--only WORDS] [--soak UPDATES]` as root, with wrk, haproxy, nginx (with its stream module) and openssl installed. Build
 //! what is shipped: `cargo build --release -p shoal -p shoal-tests`.
 //!
 //! A client on h3 asks for a task on h2: through a proxy on h2 itself (*local*), and through one on h1 (*remote*). There the peer
 //! is HAProxy on h1, mutual TLS, HAProxy on h2: what a mesh of it would be. All hosts share this machine's processors, so compare
 //! columns, not machines.
+//!
+//! `--only` measures the figures alone whose name, or whose way and name, has these words: `--only "local new"`.
 //!
 //! `--soak` asks for two thousand answers a second instead, half of them over kept connections, and for some that take half a
 //! minute, while so many rolling updates, a drain and a scale-down pass; it counts what was lost.
@@ -21,7 +23,7 @@ use shoal_tests::lab::{Lab, address};
 use shoal_tests::stats::median;
 use shoal_tests::{requirements, sh, wait};
 
-const USAGE: &str = "bench_mesh [--rounds N] [--seconds N] [--soak UPDATES]";
+const USAGE: &str = "bench_mesh [--rounds N] [--seconds N] [--only WORDS] [--soak UPDATES]";
 const PUBLISHED: u16 = 8080;
 const HAPROXY: u16 = 9080;
 const NGINX: u16 = 9081;
@@ -46,12 +48,13 @@ fn main() -> ExitCode {
 }
 
 fn bench() -> Result<()> {
-    let (mut rounds, mut seconds, mut updates) = (3, 5, 0);
+    let (mut rounds, mut seconds, mut updates, mut only) = (3, 5, 0, String::new());
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.next()) {
             ("--rounds", Some(count)) => rounds = count.parse::<usize>()?.clamp(1, 100),
             ("--seconds", Some(count)) => seconds = count.parse::<u64>()?.clamp(1, 600),
+            ("--only", Some(words)) => only = words,
             ("--soak", Some(count)) => updates = count.parse::<u32>()?.clamp(1, 1000),
             _ => bail!(USAGE),
         }
@@ -84,6 +87,9 @@ fn bench() -> Result<()> {
     for round in 1..=rounds {
         for (place, from, ways) in [("local", 2, &local[..]), ("remote", 3, &remote[..])] {
             for (figure, path, flags) in FIGURES {
+                if !format!("{place} {figure}").contains(&only) {
+                    continue;
+                }
                 for (who, at) in ways {
                     let url = format!("http://{at}/{path}");
                     let value = match flags {
