@@ -3,17 +3,18 @@
 use serde_json::Value;
 
 use super::args::{ListArgs, PortVerb};
-use super::client::Client;
+use super::client::{Client, encode};
 use super::error::Outcome;
 use super::output::{self, Format, items, number, text};
 
 pub(crate) async fn run(client: &Client, verb: PortVerb) -> Outcome {
-    let PortVerb::Ls { list } = verb;
-    ls(client, list).await
+    let PortVerb::Ls { service, list } = verb;
+    ls(client, service.as_deref(), list).await
 }
 
-async fn ls(client: &Client, list: ListArgs) -> Outcome {
-    let found = client.get("/shoal/v1/ports").await?;
+async fn ls(client: &Client, service: Option<&str>, list: ListArgs) -> Outcome {
+    let query = service.map(|name| format!("?service={}", encode(name))).unwrap_or_default();
+    let found = client.get(&format!("/shoal/v1/ports{query}")).await?;
     let ports = found.get("Ports").map(items).unwrap_or_default();
     if list.quiet {
         ports.iter().for_each(|port| output::print(&published(port)));

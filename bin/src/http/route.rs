@@ -144,7 +144,7 @@ async fn ours(context: &Context, request: Request<Incoming>, parts: &[&str]) -> 
         (&Method::GET, ["tasks", id]) => tasks::inspect(context, id).await,
         (&Method::GET, ["services" | "tasks", _, "logs"]) => Err(later::logs()),
 
-        (&Method::GET, ["shoal", "v1", "ports"]) => Ok(ports::list(context)),
+        (&Method::GET, ["shoal", "v1", "ports"]) => Ok(ports::list(context, &query)),
         (&Method::GET, ["shoal", "v1", "names"]) => names::list(context, &query).await,
 
         (&Method::GET, ["secrets" | "configs"]) => later::empty_list(context).await,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shoal_core::mesh::at_host;
+use shoal_core::mesh::{RouteChange, at_host};
 use shoal_core::model::{Protocol, ServiceId};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
@@ -106,6 +106,15 @@ impl Listeners {
         self.rows = rows;
     }
 
+    /// Take in changes that leave ports as they are.
+    pub(super) fn follow_tasks(&mut self, changes: &[RouteChange]) {
+        for route in changes.iter().filter_map(|change| change.after.as_ref()) {
+            for row in self.rows.iter_mut().filter(|row| row.port.2 == route.service) {
+                row.stats.backends = route.backends.len();
+            }
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.rows.clear();
         for (_, listening) in std::mem::take(&mut self.spots) {
@@ -123,6 +132,12 @@ impl Listeners {
         };
         self.rows.iter().map(stats).collect()
     }
+}
+
+/// Whether a change leaves the service's name and its ports as they are: then nobody need listen anew.
+pub(super) fn is_of_tasks(change: &RouteChange) -> bool {
+    let (Some(before), Some(after)) = (&change.before, &change.after) else { return false };
+    before.name == after.name && before.ports == after.ports
 }
 
 /// The ports of a table, each with the spots on this host at which it is listened on.

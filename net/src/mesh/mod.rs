@@ -142,7 +142,11 @@ impl Proxy {
         self.shared.changed.send_modify(|count| *count += 1);
         // After that: who leaves a task must not find it in the table again.
         self.shared.flows.follow(&news);
-        listeners.follow(&self.shared, &table);
+        if changes.iter().all(listen::is_of_tasks) {
+            listeners.follow_tasks(changes);
+        } else {
+            listeners.follow(&self.shared, &table);
+        }
     }
 
     /// Give a task of this node no more traffic; returns once what it has is done, or has had its time and was broken off.

@@ -2,42 +2,32 @@
 //! end; datagrams know no end, so that a task which takes traffic no more would keep the flows of busy senders for good. Those
 //! are forgotten here, and the next datagram is turned to somebody else.
 //!
-//! Spoken is the kernel's own language for it (netlink, `NETLINK_NETFILTER`), of which two messages are needed: tell all, and forget one.
+//! Of the kernel's own language for it two messages are needed: tell all, and forget one.
 
 use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
+
+use super::netlink::{
+    ACKNOWLEDGE, BODY_AT, BUFFER_BYTES, DONE, DUMP, ERROR, REQUEST, aligned, attribute, error, message,
+    next_attribute, next_message, open,
+};
 
 /// Telling and forgetting must be done within this; what is left then is for the next time.
 const TIME_MAX: Duration = Duration::from_secs(3);
-/// The kernel answers within this.
-const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Flows that are looked at, and that are forgotten, at once.
 const FLOWS_MAX: usize = 1 << 20;
 const FORGET_MAX: usize = 16_384;
-/// The kernel's messages come in pieces no larger than this.
-const BUFFER_BYTES: usize = 64 << 10;
 /// A flow's attributes, by which it is forgotten, have no more than this.
 const NAME_BYTES_MAX: usize = 512;
-
-const NETLINK_HEADER_BYTES: usize = 16;
-/// Behind it: family, version, resource.
-const HEADER_BYTES: usize = NETLINK_HEADER_BYTES + 4;
-const ATTRIBUTE_HEADER_BYTES: usize = 4;
-/// What of an attribute's type is its number.
-const ATTRIBUTE_NUMBER: u16 = 0x3fff;
 
 const SUBSYSTEM: u16 = 1 << 8;
 const NEW: u16 = SUBSYSTEM;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-const REQUEST: u16 = 1;
-const ACKNOWLEDGE: u16 = 4;
-const DUMP: u16 = 0x300;
+const ANY_FAMILY: u8 = 0;
 
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
@@ -67,18 +57,13 @@ struct Flow {
 /// The kernel does not tell its flows, or forgets none.
 pub(super) fn forget(is_stale: impl Fn(IpAddr, IpAddr) -> bool) -> io::Result<usize> {
     let until = Instant::now() + TIME_MAX;
-    let protocol = Protocol::from(libc::NETLINK_NETFILTER);
-    let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW.cloexec(), Some(protocol))?;
-    socket.set_read_timeout(Some(ANSWER_MAX))?;
+    let socket = open()?;
     let mut stale = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        let family = u8::try_from(family).unwrap_or_default();
-        all(&socket, family, until, |flow| {
-            if stale.len() < FORGET_MAX && is_stale(flow.to, flow.answered_by) {
-                stale.push(flow);
-            }
-        })?;
-    }
+    all(&socket, until, |flow| {
+        if stale.len() < FORGET_MAX && is_stale(flow.to, flow.answered_by) {
+            stale.push(flow);
+        }
+    })?;
     let mut forgotten = 0;
     for flow in &stale {
         if Instant::now() > until {
@@ -89,9 +74,9 @@ pub(super) fn forget(is_stale: impl Fn(IpAddr, IpAddr) -> bool) -> io::Result<us
     Ok(forgotten)
 }
 
-/// Tell each flow of datagrams of a family.
-fn all(socket: &Socket, family: u8, until: Instant, mut tell: impl FnMut(Flow)) -> io::Result<()> {
-    socket.send(&message(GET, REQUEST | DUMP, family, &[]))?;
+/// Tell each flow of datagrams: of both families at once, for the kernel looks at all that it remembers each time.
+fn all(socket: &Socket, until: Instant, mut tell: impl FnMut(Flow)) -> io::Result<()> {
+    socket.send(&message(GET, REQUEST | DUMP, ANY_FAMILY, &[]))?;
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut seen = 0;
     loop {
@@ -135,58 +120,6 @@ fn forget_one(socket: &Socket, flow: &Flow) -> io::Result<bool> {
     Err(io::Error::other("the kernel did not say whether a flow is forgotten"))
 }
 
-fn message(kind: u16, flags: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(HEADER_BYTES + attributes.len()).unwrap_or(u32::MAX);
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + attributes.len());
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend([0; 8]);
-    bytes.extend([family, 0, 0, 0]);
-    bytes.extend(attributes);
-    bytes
-}
-
-fn aligned(length: usize) -> usize {
-    length.next_multiple_of(4)
-}
-
-/// Take a message from the front: its kind and what is behind netlink's own header.
-fn next_message<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
-    let length = usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?;
-    let message = rest.get(..length).filter(|message| message.len() >= NETLINK_HEADER_BYTES)?;
-    *rest = rest.get(aligned(length)..).unwrap_or_default();
-    Some((u16::from_ne_bytes([message[4], message[5]]), &message[NETLINK_HEADER_BYTES..]))
-}
-
-/// What the kernel says of an error; 0 is none.
-fn error(body: &[u8]) -> io::Result<()> {
-    match body.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
-        Some(0) => Ok(()),
-        Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
-        None => Err(io::Error::other("the kernel's answer is cut off")),
-    }
-}
-
-/// Take an attribute from the front: its number, its content, and all of it.
-fn next_attribute<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8], &'a [u8])> {
-    let head: [u8; ATTRIBUTE_HEADER_BYTES] = *rest.first_chunk()?;
-    let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
-    let whole = rest.get(..length).filter(|whole| whole.len() >= ATTRIBUTE_HEADER_BYTES)?;
-    *rest = rest.get(aligned(length)..).unwrap_or_default();
-    let number = u16::from_ne_bytes([head[2], head[3]]) & ATTRIBUTE_NUMBER;
-    Some((number, &whole[ATTRIBUTE_HEADER_BYTES..], whole))
-}
-
-fn attribute(mut of: &[u8], wanted: u16) -> Option<&[u8]> {
-    while let Some((number, content, _)) = next_attribute(&mut of) {
-        if number == wanted {
-            return Some(content);
-        }
-    }
-    None
-}
-
 fn address(tuple: &[u8], which: [u16; 2]) -> Option<IpAddr> {
     let addresses = attribute(tuple, TUPLE_ADDRESSES)?;
     let v4 = attribute(addresses, which[0]).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
@@ -196,7 +129,7 @@ fn address(tuple: &[u8], which: [u16; 2]) -> Option<IpAddr> {
 
 /// Read a flow, if it is one of datagrams and whole.
 fn read_flow(body: &[u8]) -> Option<Flow> {
-    let (family, mut rest) = (*body.first()?, body.get(HEADER_BYTES - NETLINK_HEADER_BYTES..)?);
+    let (family, mut rest) = (*body.first()?, body.get(BODY_AT..)?);
     let (mut original, mut reply, mut name) = (None, None, Vec::new());
     while let Some((number, content, whole)) = next_attribute(&mut rest) {
         match number {
@@ -221,6 +154,7 @@ fn read_flow(body: &[u8]) -> Option<Flow> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::netlink::ATTRIBUTE_HEADER_BYTES;
     use super::*;
 
     const NESTED: u16 = 1 << 15;

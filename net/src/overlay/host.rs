@@ -6,6 +6,7 @@ use std::path::Path;
 
 use shoal_core::model::BRIDGE_PREFIX;
 
+use super::generation;
 use super::rules::{DEVICE, RULES, Rules, TABLE};
 use crate::tools::{lead, run};
 
@@ -14,8 +15,10 @@ use crate::tools::{lead, run};
 pub(super) struct Kernel {
     /// None if they are not known.
     rules: Option<Rules>,
-    /// How `nft` shows our table after it took the rules: it changes if somebody else changes it.
-    shown: String,
+    /// What the rules of this host were at when ours were written or last found untouched: it grows with every change of any of them.
+    generation: Option<u32>,
+    /// How `nft` shows our table as it was written, once it was asked: it changes if somebody else changes it.
+    shown: Option<String>,
     routes: BTreeSet<(bool, String)>,
     neighbours: BTreeSet<(String, IpAddr)>,
 }
@@ -32,7 +35,7 @@ impl Kernel {
         routes: &BTreeSet<(bool, String)>,
         look: bool,
     ) -> Result<(), String> {
-        if look && self.rules.is_some() && show() != self.shown {
+        if look && self.rules.is_some() && !self.are_untouched() {
             self.rules = None;
         }
         if self.rules.as_ref() != Some(&rules) {
@@ -42,12 +45,34 @@ impl Kernel {
                 run("nft", &["-f", "-"], &rules.whole())?;
             }
             self.rules = Some(rules);
-            self.shown = show();
+            (self.generation, self.shown) = (generation(), None);
         }
         for v4 in [true, false] {
             self.put_routes(routes, v4, look)?;
         }
         Ok(())
+    }
+
+    /// Whether our table is as it was written. To show it takes long where there are many services, so that is done only where the
+    /// number, which does not tell whose rules were changed, is not enough, and not when a change has just been written.
+    fn are_untouched(&mut self) -> bool {
+        let now = generation();
+        let is_same = now == self.generation;
+        match &self.shown {
+            Some(shown) if !is_same || now.is_none() => {
+                if show().as_ref() != Some(shown) {
+                    return false;
+                }
+                self.generation = now;
+            }
+            Some(_) => {}
+            None if !is_same => return false,
+            None => {
+                let Some(shown) = show() else { return false };
+                self.shown = Some(shown).filter(|_| generation() == now);
+            }
+        }
+        true
     }
 
     /// Let bridges answer for these addresses, each with its bridge, and for no others.
@@ -78,7 +103,7 @@ impl Kernel {
             routes.iter().filter(|(is, _)| *is == v4).map(|(_, route)| route.clone()).collect()
         };
         let (wanted, mut had) = (of(routes), of(&self.routes));
-        if wanted.is_empty() && had.is_empty() {
+        if wanted == had && (!look || wanted.is_empty()) {
             return Ok(());
         }
         let family = family(v4);
@@ -88,10 +113,11 @@ impl Kernel {
             let shown = run("ip", &[family, "route", "show", "table", &TABLE.to_string()], "");
             had = shown.unwrap_or_default().lines().map(ToOwned::to_owned).collect();
         }
-        let lacks = |routes: &BTreeSet<String>, route: &str| !routes.iter().any(|other| same(other, route));
-        let gone = had.iter().filter(|route| lacks(&wanted, route));
+        // There may be thousands: each is looked up, not compared with every other.
+        let (known, kept) = (names(&had), names(&wanted));
+        let gone = had.iter().filter(|route| !kept.contains(&name(route)));
         let gone: String = gone.map(|route| format!("route del {} table {TABLE}\n", target(route))).collect();
-        let new = wanted.iter().filter(|route| lacks(&had, route));
+        let new = wanted.iter().filter(|route| !known.contains(&name(route)));
         let new: String =
             new.map(|route| format!("route replace {} table {TABLE}\n", said(route, v4))).collect();
         self.routes.retain(|(is, _)| *is != v4);
@@ -126,8 +152,14 @@ fn change(family: &str, gone: &str, new: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn show() -> String {
-    run("nft", &["list", "table", "inet", RULES], "").unwrap_or_default()
+fn show() -> Option<String> {
+    run("nft", &["list", "table", "inet", RULES], "").ok()
+}
+
+fn generation() -> Option<u32> {
+    let told = generation::of_rules();
+    told.inspect_err(|error| tracing::debug!(%error, "the kernel does not tell how often its rules changed"))
+        .ok()
 }
 
 /// `fd00::3 dev shl-a proxy`, if it is of a bridge of ours.
@@ -148,8 +180,13 @@ fn device(route: &str) -> Option<&str> {
     words.find(|word| *word == "dev").and_then(|_| words.next())
 }
 
-fn same(a: &str, b: &str) -> bool {
-    target(a) == target(b) && device(a) == device(b)
+/// What is the same of a route however it is shown.
+fn name(route: &str) -> (String, Option<&str>) {
+    (target(route), device(route))
+}
+
+fn names(routes: &BTreeSet<String>) -> BTreeSet<(String, Option<&str>)> {
+    routes.iter().map(|route| name(route)).collect()
 }
 
 /// The kernel gives routes of IPv6 no scope.
@@ -227,6 +264,7 @@ mod tests {
 
     #[test]
     fn routes_are_told_apart_as_the_kernel_shows_them() {
+        let same = |one, other| name(one) == name(other);
         assert!(same("10.1.0.3 dev shl-a scope link", "10.1.0.3 dev shl-a scope link "));
         assert!(same("fd00::3 dev shl-a scope link", "fd00::3 dev shl-a metric 1024 pref medium"));
         assert!(same("local 10.1.0.2 dev lo scope host", "local 10.1.0.2 dev lo scope host"));

@@ -7,7 +7,9 @@
 //! restarts.
 
 mod conntrack;
+mod generation;
 mod host;
+mod netlink;
 mod packet;
 mod rules;
 mod tunnel;
@@ -101,6 +103,8 @@ struct Wish {
     informed: bool,
     /// Counts the changes.
     number: u64,
+    /// Counts those of containers here, whose bridges have to be made ready.
+    containers: u64,
     stop: bool,
 }
 
@@ -204,6 +208,7 @@ impl Overlay {
         }
         let mut done = self.0.done.subscribe();
         let number = self.0.change(|wish| {
+            wish.containers += 1;
             wish.tasks.insert(task, places.to_vec());
         });
         let ready = done.wait_for(|(followed, _)| *followed >= number);
@@ -217,7 +222,7 @@ impl Overlay {
     /// A task's container has started: its port of the bridge is there only now.
     pub fn started(&self, task: &Task) {
         if !task.networks.is_empty() {
-            self.0.change(|_| ());
+            self.0.change(|wish| wish.containers += 1);
         }
     }
 
@@ -278,7 +283,7 @@ impl Drop for Overlay {
 /// Make the kernel follow the wish, until that ends.
 fn keep(inner: &Arc<Inner>) {
     let mut kernel = Kernel::default();
-    let mut followed = 0;
+    let (mut followed, mut prepared) = (0, 0);
     let mut failed = false;
     let mut known = BTreeMap::new();
     let mut flows = Flows::default();
@@ -295,14 +300,17 @@ fn keep(inner: &Arc<Inner>) {
         if wish.stop {
             return;
         }
-        let number = wish.number;
+        let (number, containers) = (wish.number, wish.containers);
         let (table, here, informed) = (Arc::clone(&wish.table), here(inner, &wish), wish.informed);
         drop(wish);
+        // What changes elsewhere leaves bridges as they are.
+        let is_ready = !look && containers == prepared && known == here.networks;
         if known != here.networks {
             known.clone_from(&here.networks);
             (inner.networks_here)(&known);
         }
-        let result = if number == 0 { Ok(()) } else { ready(inner, &here, look) };
+        let result = if number == 0 || is_ready { Ok(()) } else { ready(inner, &here, look) };
+        prepared = containers;
         let result = match result {
             Ok(()) if informed => {
                 let has_networks = !here.networks.is_empty();

@@ -2,11 +2,13 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::sh;
 
@@ -86,6 +88,24 @@ impl Namespace {
             .args(["--target", &self.pid.to_string(), "--mount", "--uts", "--net", "--pid", "--"])
             .args(program);
         command
+    }
+
+    /// Do something in its network. A socket stays in the network where it was made.
+    ///
+    /// # Errors
+    /// The network cannot be entered, or what is done fails.
+    pub fn in_network<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let net = std::fs::File::open(format!("/proc/{}/ns/net", self.pid))?;
+        thread::scope(|scope| {
+            // A thread of its own: its way back would be another thing that can fail.
+            let done = scope.spawn(|| {
+                // SAFETY: the descriptor is open; only this short-lived thread changes its namespace.
+                let entered = unsafe { libc::setns(net.as_raw_fd(), libc::CLONE_NEWNET) } == 0;
+                ensure!(entered, "entering the host's network");
+                work()
+            });
+            done.join().map_err(|_| anyhow!("what is done in a host's network panicked"))?
+        })
     }
 
     /// Run a command inside that must end well.

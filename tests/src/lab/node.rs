@@ -1,9 +1,7 @@
 //! The daemon on a host: starting, stopping and killing it.
 
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -206,15 +204,7 @@ impl Host {
     /// # Errors
     /// Nobody answers.
     pub fn http(&self, to: &str, path: &str) -> Result<Answer> {
-        let net = std::fs::File::open(format!("/proc/{}/ns/net", self.inside().pid()))?;
-        let (to, path) = (to.to_owned(), path.to_owned());
-        // A thread of its own enters the host's network; a socket stays in the network where it was made.
-        let asked = thread::spawn(move || -> Result<Answer> {
-            // SAFETY: the descriptor is open; only this short-lived thread changes its namespace.
-            ensure!(
-                unsafe { libc::setns(net.as_raw_fd(), libc::CLONE_NEWNET) } == 0,
-                "entering the host's network"
-            );
+        self.inside().in_network(|| {
             let limit = Duration::from_secs(5);
             let stream = TcpStream::connect_timeout(&to.parse()?, limit)?;
             http::exchange(
@@ -222,10 +212,9 @@ impl Host {
                 |stream, left| stream.set_read_timeout(Some(left)),
                 limit,
                 "GET",
-                &path,
+                path,
                 None,
             )
-        });
-        asked.join().map_err(|_| anyhow!("reading a page panicked"))?
+        })
     }
 }

@@ -102,6 +102,8 @@ pub enum Verb {
 pub enum PortVerb {
     /// List the ports that this node listens on for the cluster, and their traffic.
     Ls {
+        /// Only those of this service.
+        service: Option<String>,
         /// How.
         #[command(flatten)]
         list: ListArgs,

@@ -8,11 +8,14 @@ use shoal_net::mesh::PortStats;
 
 use super::super::body::{self, Answer};
 use super::super::context::Context;
+use super::super::query::Query;
 
-/// `GET /shoal/v1/ports`
-pub(in crate::http) fn list(context: &Context) -> Answer {
+/// `GET /shoal/v1/ports?service`: of all services, or of the one of that name.
+pub(in crate::http) fn list(context: &Context, query: &Query) -> Answer {
     let stats = context.api.mesh();
-    let ports: Vec<_> = stats.ports.iter().map(port).collect();
+    let wanted = query.get("service");
+    let of = |port: &&PortStats| wanted.is_none_or(|name| port.service == name);
+    let ports: Vec<_> = stats.ports.iter().filter(of).map(port).collect();
     let found = json!({
         "Ports": ports,
         "ServedForOthers": stats.served,

@@ -10,6 +10,7 @@ use shoal_actors::api::{
 use shoal_core::attach::{self, Ask, AskError};
 use shoal_core::model::*;
 use shoal_core::store::{Command, Event, State, Write};
+use shoal_net::mesh::{MeshStats, PortStats};
 use tokio::sync::broadcast;
 
 /// What can be made to go wrong.
@@ -306,8 +307,16 @@ impl NodeApi for Fake {
         Some(OWN)
     }
 
-    fn mesh(&self) -> shoal_net::mesh::MeshStats {
-        shoal_net::mesh::MeshStats::default()
+    fn mesh(&self) -> MeshStats {
+        let inner = self.inner.lock().unwrap();
+        let ports = inner.state.services().flat_map(|service| {
+            service.spec.endpoint.ports.iter().map(|port| PortStats {
+                service: service.spec.name.clone(),
+                published: port.published_port,
+                ..PortStats::default()
+            })
+        });
+        MeshStats { ports: ports.collect(), ..MeshStats::default() }
     }
 
     fn reachable_managers(&self) -> Vec<NodeId> {

@@ -449,3 +449,19 @@ async fn names_tell_programs_outside_how_services_are_reached() {
     assert_eq!(server.ask("GET", "/shoal/v1/names?service=alone", "").await.json(), json!([]));
     assert_eq!(server.ask("GET", "/shoal/v1/names?service=none", "").await.status, 404);
 }
+
+#[tokio::test]
+async fn ports_are_told_of_all_services_or_of_one() {
+    let server = Server::start(&Fake::manager(), None).await;
+    for (name, published) in [("web", 8080), ("api", 8081)] {
+        let spec = json!({"Name": name, "TaskTemplate": {"ContainerSpec": {"Image": "nginx"}},
+            "EndpointSpec": {"Ports": [{"TargetPort": 80, "PublishedPort": published}]}});
+        assert_eq!(server.ask("POST", "/services/create", &spec.to_string()).await.status, 201);
+    }
+    for (query, count) in [("", 2), ("?service=", 2), ("?service=web", 1), ("?service=we", 0)] {
+        let found = server.ask("GET", &format!("/shoal/v1/ports{query}"), "").await.json();
+        assert_eq!(found["Ports"].as_array().unwrap().len(), count, "{query}: {found}");
+    }
+    let found = server.ask("GET", "/shoal/v1/ports?service=api", "").await.json();
+    assert_eq!(found["Ports"][0]["PublishedPort"], 8081);
+}
