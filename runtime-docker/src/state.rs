@@ -56,20 +56,20 @@ pub(crate) fn is_unhealthy(container: &ContainerInspectResponse) -> bool {
     health.and_then(|health| health.status) == Some(HealthStatusEnum::UNHEALTHY)
 }
 
-/// Where it answers on its host; a container in the host's own network does so at the host's.
+/// Where it answers on its host; a container in the host's own network does so at the host's. The first network by name comes
+/// first: the engine leads its way out through that one, so what it sends to others is from its address there.
 pub(crate) fn addresses(container: &ContainerInspectResponse) -> Vec<IpAddr> {
     let mode = container.host_config.as_ref().and_then(|config| config.network_mode.as_deref());
     if mode == Some("host") {
         return vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
     }
     let networks = container.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
-    let mut texts: Vec<_> = networks
+    let mut networks: Vec<_> = networks.into_iter().flatten().collect();
+    networks.sort_unstable_by_key(|(name, _)| *name);
+    let texts = networks
         .into_iter()
-        .flat_map(|networks| networks.values())
-        .flat_map(|end| [end.ip_address.as_deref(), end.global_ipv6_address.as_deref()])
-        .collect();
-    texts.sort_unstable();
-    let mut found: Vec<IpAddr> = texts.into_iter().flatten().filter_map(|text| text.parse().ok()).collect();
+        .flat_map(|(_, end)| [end.ip_address.as_deref(), end.global_ipv6_address.as_deref()]);
+    let mut found: Vec<IpAddr> = texts.flatten().filter_map(|text| text.parse().ok()).collect();
     found.sort_by_key(IpAddr::is_ipv6);
     found
 }
@@ -110,6 +110,8 @@ fn exit_code_in(words: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use bollard::models::{EndpointSettings, NetworkSettings};
+
     use super::*;
 
     #[test]
@@ -120,5 +122,23 @@ mod tests {
         assert_eq!(health_in("Up 3 minutes (healthy)"), Some(true));
         assert_eq!(health_in("Up 3 seconds (unhealthy)"), Some(false));
         assert_eq!(health_in("Up 1 second (health: starting)"), Some(false));
+    }
+
+    #[test]
+    fn a_container_answers_in_its_first_network_by_name() {
+        let end = |v4: &str, v6: &str| EndpointSettings {
+            ip_address: Some(v4.to_owned()),
+            global_ipv6_address: Some(v6.to_owned()),
+            ..EndpointSettings::default()
+        };
+        let networks = [("second", end("10.128.0.3", "")), ("first", end("10.128.16.3", "fd00::3"))];
+        let networks = networks.map(|(name, end)| (name.to_owned(), end)).into_iter().collect();
+        let settings = NetworkSettings { networks: Some(networks), ..NetworkSettings::default() };
+        let container = ContainerInspectResponse {
+            network_settings: Some(settings),
+            ..ContainerInspectResponse::default()
+        };
+        let found: Vec<_> = addresses(&container).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["10.128.16.3", "10.128.0.3", "fd00::3"]);
     }
 }

@@ -150,7 +150,7 @@ fn mesh(page: &mut Page<'_>, node: &Node) -> fmt::Result {
     )?;
     page.counter(
         "shoal_mesh_kept_addresses",
-        "Connections that were made to tasks here under their client's own address",
+        "Connections and flows that were made to tasks here under their client's own address",
         stats.kept,
     )?;
     for (name, help, of) in MESH_COUNTERS {

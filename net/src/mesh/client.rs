@@ -11,14 +11,15 @@ use shoal_core::mesh::{Backend, Load, Route, choose};
 use shoal_core::model::TaskId;
 use shoal_wire::v1::{ConnectRequest, connect_answer};
 use shoal_wire::{Kind, codec};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::flows::Counted;
 use super::pump::{self, Bytes2, Ended, Watch};
 use super::stats::{PortCounters, add};
 use super::table::{Published, Spot};
-use super::{Shared, header, udp};
+use super::upstream::Upstream;
+use super::{Shared, header};
 use crate::line::{Rx, Tx};
 use crate::{CallError, Peer};
 
@@ -68,9 +69,15 @@ impl Local for TcpStream {
     }
 }
 
-impl Local for UdpSocket {
-    async fn connect(_: &Shared, addr: SocketAddr, _: &Route, _: &ConnectRequest) -> io::Result<Self> {
-        udp::connect(addr).await
+impl Local for Box<Upstream> {
+    async fn connect(
+        shared: &Shared,
+        addr: SocketAddr,
+        _: &Route,
+        request: &ConnectRequest,
+    ) -> io::Result<Self> {
+        let kept = shared.clients.flow(request.task, addr, request.client, request.server).await;
+        Upstream::open(&shared.clients, request.task, addr, kept).await.map(Self::new)
     }
 }
 

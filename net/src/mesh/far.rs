@@ -8,11 +8,12 @@ use shoal_core::mesh::Route;
 use shoal_core::model::{NodeId, Protocol};
 use shoal_wire::codec;
 use shoal_wire::v1::{ConnectRequest, connect_answer};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::client::{Refused, connect_here};
 use super::flows::Counted;
+use super::upstream::Upstream;
 use super::{Shared, pump, stats, udp};
 use crate::{FrameReceiver, FrameSender};
 
@@ -52,13 +53,13 @@ pub(super) async fn serve(
     match task {
         _ if said.is_err() => {}
         Task::Tcp(stream) => pump::far(stream, tx, rx, first, counted).await,
-        Task::Udp(socket) => udp::far(socket, tx, rx, first, counted).await,
+        Task::Udp(upstream) => udp::far(upstream, tx, rx, first, counted).await,
     }
 }
 
 enum Task {
     Tcp(TcpStream),
-    Udp(UdpSocket),
+    Udp(Box<Upstream>),
 }
 
 async fn connect(shared: &Arc<Shared>, body: &[u8]) -> Result<(Task, Counted), Refused> {

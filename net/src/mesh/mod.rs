@@ -17,6 +17,7 @@ mod splice;
 mod stats;
 mod table;
 mod udp;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -74,7 +75,7 @@ pub(crate) struct Shared {
     /// How traffic of this node's tasks is treated, though their service may be gone.
     options: Mutex<BTreeMap<TaskId, Options>>,
     open: tokio::sync::Semaphore,
-    clients: clients::Clients,
+    clients: Arc<clients::Clients>,
     stats: stats::Counters,
 }
 
@@ -124,7 +125,7 @@ impl Proxy {
             known: Mutex::default(),
             options: Mutex::default(),
             open: tokio::sync::Semaphore::new(CONNECTIONS_MAX),
-            clients: clients::Clients::default(),
+            clients: Arc::default(),
             stats: stats::Counters::default(),
         });
         let listeners = Arc::new(Mutex::new(Listeners::new(threads.all().to_vec(), config.at)));

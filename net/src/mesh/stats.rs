@@ -58,7 +58,7 @@ pub struct MeshStats {
     pub served_refused: u64,
     /// Connections broken off because their task had to stop.
     pub cut: u64,
-    /// Connections that were made to tasks here under their client's own address.
+    /// Connections and flows that were made to tasks here under their client's own address.
     pub kept: u64,
 }
 

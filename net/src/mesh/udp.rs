@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::client::{self, Open, Way};
 use super::flows::{Counted, Word};
 use super::stats::{PortCounters, add};
 use super::table::Spot;
+use super::upstream::Upstream;
 use super::{Shared, listen};
 use crate::line::{Rx, Tx};
 
@@ -160,7 +161,7 @@ async fn flow(
     let _open = Open::new(counters);
     let server = SocketAddr::new(client.asked.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), spot.number);
     loop {
-        let found = client::find::<UdpSocket>(shared, spot, counters, client.addr, server).await;
+        let found = client::find::<Box<Upstream>>(shared, spot, counters, client.addr, server).await;
         let Some((way, counted)) = found else {
             add(&counters.refused, 1);
             break;
@@ -227,18 +228,17 @@ impl Deadline {
 
 async fn relay(
     client: &mut Client,
-    way: Way<UdpSocket>,
+    way: Way<Box<Upstream>>,
     mut counted: Counted,
     counters: &PortCounters,
 ) -> Ended {
     let mut word = counted.word();
     let mut deadline = Deadline::new();
     let mut task = match way {
-        Way::Here(socket) => Task::Here(socket, vec![0; DATAGRAM_BYTES_MAX]),
+        Way::Here(upstream) => Task::Here(upstream, vec![0; DATAGRAM_BYTES_MAX]),
         Way::There(tx, rx, first) => Task::There(tx, Datagrams::new(rx, first)),
     };
     loop {
-        let (mut sends, mut receives) = task.split();
         tokio::select! {
             biased;
             () = std::future::ready(()), if word == Word::Cut => return Ended::Left,
@@ -247,11 +247,11 @@ async fn relay(
             () = sleep_until(deadline.at()) => return deadline.ended(),
             Some(datagram) = client.rx.recv() => {
                 deadline.pass();
-                if sends.send(datagram).await.is_err() {
+                if task.send(datagram).await.is_err() {
                     return Ended::Silent;
                 }
             }
-            received = receives.receive() => {
+            received = task.receive() => {
                 // A socket tells here what its peer refused; a stream that broke is over.
                 let Ok(Some(datagram)) = received else { return Ended::Silent };
                 deadline.pass();
@@ -266,53 +266,26 @@ async fn relay(
 
 /// The way of datagrams to a task.
 enum Task {
-    Here(UdpSocket, Vec<u8>),
+    Here(Box<Upstream>, Vec<u8>),
     There(Box<dyn Tx>, Datagrams),
 }
 
-enum Sends<'a> {
-    Here(&'a UdpSocket),
-    There(&'a mut Box<dyn Tx>),
-}
-
-enum Receives<'a> {
-    Here(&'a UdpSocket, &'a mut Vec<u8>),
-    There(&'a mut Datagrams),
-}
-
 impl Task {
-    fn split(&mut self) -> (Sends<'_>, Receives<'_>) {
-        match self {
-            Self::Here(socket, buffer) => (Sends::Here(socket), Receives::Here(socket, buffer)),
-            Self::There(tx, rx) => (Sends::There(tx), Receives::There(rx)),
-        }
-    }
-}
-
-impl Sends<'_> {
     async fn send(&mut self, datagram: Bytes) -> Result<(), ()> {
         match self {
-            Self::Here(socket) => {
-                // Refused by the task: that is its own word, and the next datagram tries again.
-                let _ = socket.send(&datagram).await;
+            Self::Here(upstream, _) => {
+                upstream.send(&datagram).await;
                 Ok(())
             }
-            Self::There(tx) => tx.write(framed(&datagram)).await.map_err(|_| ()),
+            Self::There(tx, _) => tx.write(framed(&datagram)).await.map_err(|_| ()),
         }
     }
-}
 
-impl Receives<'_> {
+    /// The next datagram; none at the end. Nothing is lost if this is dropped while it waits.
     async fn receive(&mut self) -> Result<Option<Bytes>, ()> {
         match self {
-            Self::Here(socket, buffer) => loop {
-                match socket.recv(buffer).await {
-                    Ok(count) => return Ok(Some(Bytes::copy_from_slice(&buffer[..count]))),
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                    Err(_) => return Err(()),
-                }
-            },
-            Self::There(datagrams) => datagrams.next().await.map_err(|_| ()),
+            Self::Here(upstream, buffer) => upstream.receive(buffer).await.map(Some).map_err(|_| ()),
+            Self::There(_, datagrams) => datagrams.next().await.map_err(|_| ()),
         }
     }
 }
@@ -362,18 +335,9 @@ fn unframed(buffer: &mut BytesMut) -> Option<Bytes> {
     Some(buffer.split_to(length).freeze())
 }
 
-/// A socket of this host to a task's address.
-pub(super) async fn connect(addr: SocketAddr) -> io::Result<UdpSocket> {
-    let any: IpAddr =
-        if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(addr).await?;
-    Ok(socket)
-}
-
 /// Between a task of this node and the stream of another node, which has the client.
 pub(super) async fn far(
-    socket: UdpSocket,
+    mut upstream: Box<Upstream>,
     mut tx: Box<dyn Tx>,
     rx: Box<dyn Rx>,
     first: Bytes,
@@ -382,17 +346,16 @@ pub(super) async fn far(
     let mut datagrams = Datagrams::new(rx, first);
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
-        let mut receives = Receives::Here(&socket, &mut buffer);
         tokio::select! {
             biased;
             () = counted.cut() => return tx.reset(),
             datagram = datagrams.next() => match datagram {
-                Ok(Some(datagram)) => drop(socket.send(&datagram).await),
+                Ok(Some(datagram)) => upstream.send(&datagram).await,
                 // Whoever has the client also knows when the flow ends.
                 Ok(None) | Err(_) => return,
             },
-            received = receives.receive() => match received {
-                Ok(Some(datagram)) if tx.write(framed(&datagram)).await.is_ok() => {}
+            received = upstream.receive(&mut buffer) => match received {
+                Ok(datagram) if tx.write(framed(&datagram)).await.is_ok() => {}
                 _ => return,
             },
         }

@@ -3,8 +3,8 @@
 //!
 //! `traffic serve PORT` answers `GET /…` with its host's name, its client's address and, if there was one, the PROXY
 //! header's; `/slow/MS` takes that long, `/big/BYTES` is as large. `traffic load URL …` prints one line of JSON. `echo` and `shout` are the same of UDP,
-//! `stream` asks again and again from one socket, `lookup`
-//! prints the addresses of a name.
+//! `mingle` asks several from one socket, `stream` asks again and again from one socket, `sink` answers nobody and prints whom it hears, `lookup` prints the
+//! addresses of a name.
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
@@ -30,12 +30,14 @@ fn main() -> Result<()> {
     match args.as_slice() {
         ["serve", port] => serve(port.parse()?),
         ["echo", port] => echo(port.parse()?),
+        ["sink", port] => sink(port.parse()?),
         ["shout", addr, count] => shout(addr, count.parse()?),
+        ["mingle", port, addrs @ ..] => mingle(port.parse()?, addrs),
         ["stream", addr, seconds] => stream(addr, Duration::from_secs(seconds.parse()?)),
         ["lookup", name] => lookup(name),
         ["load", url, flags @ ..] => Load::read(url, flags)?.run(),
         _ => bail!(
-            "traffic serve PORT | echo PORT | shout ADDR N | stream ADDR SECONDS | lookup NAME | load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N|until=eof] [keep] [pause=MS] [each]"
+            "traffic serve PORT | echo PORT | sink PORT | shout ADDR N | mingle PORT ADDR… | stream ADDR SECONDS | lookup NAME | load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N|until=eof] [keep] [pause=MS] [each]"
         ),
     }
 }
@@ -59,21 +61,42 @@ fn lookup(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Send each datagram back, after the host's name.
+/// Send each datagram back, after the host's name and its sender's address.
 fn echo(port: u16) -> Result<()> {
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?;
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
     let mut buffer = [0; 65_535];
     loop {
         let (count, from) = socket.recv_from(&mut buffer)?;
-        socket.send_to(&[name.trim().as_bytes(), b" ", &buffer[..count]].concat(), from)?;
+        let head = format!("{} {} ", name.trim(), from.ip().to_canonical());
+        // Not every sender can be answered.
+        let _ = socket.send_to(&[head.as_bytes(), &buffer[..count]].concat(), from);
     }
+}
+
+/// Receive datagrams; prints a sender's address whenever it is another one than the last.
+fn sink(port: u16) -> Result<()> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?;
+    let mut last = None;
+    loop {
+        let from = socket.recv_from(&mut [0; 65_535])?.1.ip().to_canonical();
+        if last.replace(from) != Some(from) {
+            println!("{from}");
+        }
+    }
+}
+
+/// What an echo says: its host's name, whom it saw, and what it was sent.
+fn echoed(said: &str) -> Option<(&str, &str, &str)> {
+    let (server, rest) = said.split_once(' ')?;
+    let (seen, text) = rest.split_once(' ')?;
+    Some((server, seen, text))
 }
 
 /// Send so many datagrams, one after the other, each from a socket of its own; prints one line of JSON.
 fn shout(addr: &str, count: usize) -> Result<()> {
     let addr: SocketAddr = addr.parse()?;
-    let (mut answered, mut servers) = (0, BTreeMap::<String, u64>::new());
+    let (mut answered, mut servers, mut seen) = (0, BTreeMap::<_, u64>::new(), BTreeMap::<_, u64>::new());
     for number in 0..count {
         let any = if addr.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any)?;
@@ -86,26 +109,50 @@ fn shout(addr: &str, count: usize) -> Result<()> {
         let mut buffer = [0; 65_535];
         let Ok(count) = socket.recv(&mut buffer) else { continue };
         let said = String::from_utf8_lossy(&buffer[..count]).into_owned();
-        if let Some((server, rest)) = said.split_once(' ')
+        if let Some((server, client, rest)) = echoed(&said)
             && rest == text
         {
             answered += 1;
             *servers.entry(server.to_owned()).or_default() += 1;
+            *seen.entry(client.to_owned()).or_default() += 1;
         }
     }
-    println!("{}", serde_json::json!({"answered": answered, "lost": count - answered, "servers": servers}));
+    let figures =
+        serde_json::json!({"answered": answered, "lost": count - answered, "servers": servers, "seen": seen});
+    println!("{figures}");
     Ok(())
 }
 
-/// Send datagrams from one socket, one after the other, for so long; prints one line of JSON: who answered, and the last one who did.
+/// Ask all of these from one socket at this port; prints one line of JSON: whom each saw, if it answered as it should.
+fn mingle(port: u16, addrs: &[&str]) -> Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let mut buffer = [0; 2048];
+    let mut all = serde_json::Map::new();
+    for addr in addrs {
+        socket.send_to(addr.as_bytes(), addr)?;
+        let Ok((count, from)) = socket.recv_from(&mut buffer) else { continue };
+        let said = String::from_utf8_lossy(&buffer[..count]).into_owned();
+        if let Some((_, client, text)) = echoed(&said)
+            && (text, from.to_string().as_str()) == (*addr, *addr)
+        {
+            all.insert((*addr).to_owned(), client.into());
+        }
+    }
+    println!("{}", serde_json::Value::from(all));
+    Ok(())
+}
+
+/// Send datagrams from one socket, one after the other, for so long; prints one line of JSON: who answered, the last one who did, and
+/// whom they saw.
 fn stream(addr: &str, time: Duration) -> Result<()> {
     let addr: SocketAddr = addr.parse()?;
     let socket = UdpSocket::bind(if addr.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
     socket.connect(addr)?;
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
     let began = Instant::now();
-    let (mut answered, mut lost, mut last, mut servers) =
-        (0, 0, String::new(), BTreeMap::<String, u64>::new());
+    let (mut answered, mut lost, mut last) = (0, 0, String::new());
+    let (mut servers, mut seen) = (BTreeMap::<_, u64>::new(), BTreeMap::<_, u64>::new());
     let (mut heard, mut longest) = (Instant::now(), Duration::ZERO);
     while began.elapsed() < time {
         std::thread::sleep(Duration::from_millis(10));
@@ -119,11 +166,13 @@ fn stream(addr: &str, time: Duration) -> Result<()> {
         heard = Instant::now();
         answered += 1;
         let said = String::from_utf8_lossy(&buffer[..count]).into_owned();
-        last = said.split(' ').next().unwrap_or_default().to_owned();
+        let (server, client, _) = echoed(&said).context("an odd answer")?;
+        last = server.to_owned();
+        *seen.entry(client.to_owned()).or_default() += 1;
         *servers.entry(last.clone()).or_default() += 1;
     }
     let longest = longest.max(heard.elapsed()).as_millis();
-    let figures = serde_json::json!({"answered": answered, "lost": lost, "last": last, "servers": servers, "longest_ms": longest});
+    let figures = serde_json::json!({"answered": answered, "lost": lost, "last": last, "servers": servers, "seen": seen, "longest_ms": longest});
     println!("{figures}");
     Ok(())
 }

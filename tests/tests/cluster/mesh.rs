@@ -20,6 +20,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("datagrams_pass_published_ports", datagrams),
     ours("datagrams_leave_a_task_that_leaves", datagrams_leave),
     ours("task_is_told_its_client", told),
+    ours("datagrams_keep_their_clients_address", told_by_datagrams),
+    ours("datagrams_find_another_way_back", another_way_back),
     ours("lost_node_takes_no_more_traffic", lost_node),
 ];
 
@@ -193,10 +195,7 @@ fn at_addresses(lab: &mut Lab, peer: Peer) -> Result<()> {
         &["--publish", "5353:80/udp", "--label", "shoal.publish.5353/udp=127.0.0.1"],
         "echo",
     )?;
-    let shout = |host: usize, addr: &str| -> Result<Value> {
-        let mut command = cluster.lab.host(host).inside().command([TRAFFIC, "shout", addr, "1"]);
-        Ok(serde_json::from_str(&sh::must(&mut command, LOAD_MAX)?)?)
-    };
+    let shout = |host: usize, addr: &str| shout(&cluster, host, addr, "1");
     for host in [1, 2] {
         wait::until("an echo", START_MAX, Duration::from_millis(100), || {
             let figures = shout(host, "127.0.0.1:5353")?;
@@ -302,10 +301,7 @@ fn datagrams(lab: &mut Lab, peer: Peer) -> Result<()> {
         "echo",
     )?;
     cluster.await_running("echo", 2, &[], START_MAX)?;
-    let shout = |from: usize, addr: &str| -> Result<Value> {
-        let mut command = cluster.lab.host(from).inside().command([TRAFFIC, "shout", addr, "20"]);
-        Ok(serde_json::from_str(&sh::must(&mut command, LOAD_MAX)?)?)
-    };
+    let shout = |from: usize, addr: &str| shout(&cluster, from, addr, "20");
     wait::until("an echo", START_MAX, Duration::from_millis(100), || {
         let figures = shout(1, "127.0.0.1:5353")?;
         wait::seen(lost(&figures) == 0, || figures.to_string())
@@ -404,6 +400,143 @@ fn told(lab: &mut Lab, peer: Peer) -> Result<()> {
         ensure!(lost(&figures) == 0, "h{from} lost requests at h{host}: {figures}");
         says(&figures["servers"].to_string(), &address(from))?;
     }
+    Ok(())
+}
+
+/// Ask from a host by datagrams, each a flow of its own.
+fn shout(cluster: &Cluster<'_>, from: usize, addr: &str, count: &str) -> Result<Value> {
+    let mut command = cluster.lab.host(from).inside().command([TRAFFIC, "shout", addr, count]);
+    Ok(serde_json::from_str(&sh::must(&mut command, LOAD_MAX)?)?)
+}
+
+/// Echoes on h1 alone, each with a port, which answer.
+fn echoes(cluster: &Cluster<'_>, services: &[(&str, &str, &[&str])]) -> Result<()> {
+    for (name, publish, more) in services {
+        let flags = [&["--publish", *publish, "--constraint", "node.hostname==h1"], *more].concat();
+        create_of(cluster, name, 1, &flags, if *name == "sink" { "sink" } else { "echo" })?;
+    }
+    services.iter().try_for_each(|(name, ..)| cluster.await_running(name, 1, &[], START_MAX).map(drop))
+}
+
+/// The bridge of h1: what a task there sees in place of its clients.
+const BRIDGE: &str = "172.20.1.1";
+
+fn is_seen(figures: &Value, client: &str) -> bool {
+    figures["seen"].as_object().is_some_and(|seen| seen.keys().eq([client]))
+}
+
+/// Datagrams reach a task under their client's address, large ones too, whichever node was asked.
+fn told_by_datagrams(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = Cluster::form(lab, peer, 1, 2)?;
+    for name in ["second", "first"] {
+        cluster.docker(1, &["network", "create", "--driver", "overlay", name])?;
+    }
+    // A task in several networks is asked in the one that its way out is in.
+    let both = ["--network", "second", "--network", "first"];
+    echoes(
+        &cluster,
+        &[("echo", "5353:80/udp", &[]), ("other", "5354:80/udp", &[]), ("both", "5355:80/udp", &both)],
+    )?;
+    for (from, host, port, client) in [
+        (3, 1, 5353, address(3)),
+        (3, 2, 5353, address(3)),
+        (2, 1, 5353, address(2)),
+        (2, 1, 5355, address(2)),
+        (3, 2, 5355, address(3)),
+        (1, 1, 5353, BRIDGE.to_owned()),
+    ] {
+        let at = format!("{}:{port}", address(host));
+        wait::until("an echo", START_MAX, Duration::from_millis(100), || {
+            let figures = shout(&cluster, from, &at, "1")?;
+            wait::seen(lost(&figures) == 0, || figures.to_string())
+        })?;
+        let figures = shout(&cluster, from, &at, "20")?;
+        println!("from h{from} at h{host}: {figures}");
+        ensure!(lost(&figures) == 0, "h{from} lost datagrams at h{host}: {figures}");
+        ensure!(is_seen(&figures, &client), "{client} was not seen at h{host}: {figures}");
+    }
+    // One socket of a client may ask at several nodes, and from the port that is published: one flow to each task shows it.
+    let all: Vec<_> = [5353, 5354]
+        .iter()
+        .flat_map(|port| [1, 2, 3].map(|host| format!("{}:{port}", address(host))))
+        .collect();
+    let command: Vec<_> =
+        [TRAFFIC, "mingle", "5353"].into_iter().chain(all.iter().map(String::as_str)).collect();
+    let figures: Value = serde_json::from_str(&cluster.lab.host(4).inside().run(&command)?)?;
+    println!("from one socket: {figures}");
+    for (number, at) in all.iter().enumerate() {
+        let client = if number % 3 == 0 { address(4) } else { BRIDGE.to_owned() };
+        ensure!(figures[at] == client, "{at} did not see {client}: {figures}");
+    }
+    Ok(())
+}
+
+/// Where answers to its client's address are lost a flow goes on under the host's, and what leads them back is repaired. A
+/// task that answers nobody sees its clients.
+fn another_way_back(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = Cluster::form(lab, peer, 1, 2)?;
+    echoes(
+        &cluster,
+        &[
+            ("far", "5353:80/udp", &[]),
+            ("near", "5354:80/udp", &[]),
+            ("known", "5355:80/udp", &[]),
+            ("sink", "5356:80/udp", &[]),
+        ],
+    )?;
+    let (client, host) = (address(3), cluster.lab.host(1).inside());
+    let spawn = |at: usize, port: u16, seconds: &str| {
+        let at = format!("{}:{port}", address(at));
+        let mut command = cluster.lab.host(3).inside().command([TRAFFIC, "stream", &at, seconds]);
+        command.stdout(Stdio::piped()).spawn()
+    };
+    let figures = |what: &str, child: std::io::Result<Child>| -> Result<Value> {
+        let figures = serde_json::from_slice(&child?.wait_with_output()?.stdout)?;
+        println!("{what}: {figures}");
+        Ok(figures)
+    };
+    let rules = || -> Result<String> {
+        let found = host.run(&["nft", "list", "table", "inet", "shoal_clients"])?;
+        Ok(found + &host.run(&["ip", "rule", "show", "pref", "5301"])?)
+    };
+    let went_on = |what: &str, figures: &Value| -> Result<()> {
+        let longest = figures["longest_ms"].as_u64();
+        ensure!(longest > Some(1_500) && longest < Some(4_000), "{what} did not go on in time: {figures}");
+        Ok(())
+    };
+    let known = || -> Result<()> {
+        let figures = shout(&cluster, 3, &format!("{}:5355", address(1)), "1")?;
+        ensure!(is_seen(&figures, &client), "the rules do not work: {figures}");
+        Ok(())
+    };
+    wait::until("an answer", START_MAX, Duration::from_millis(100), known)?;
+    let before = rules()?;
+    for (what, at, port, broken) in
+        [("far", 2, 5353, "nft delete table inet shoal_clients"), ("near", 1, 5354, "ip rule del pref 5301")]
+    {
+        host.script(broken)?;
+        let first = figures(what, spawn(at, port, "5"))?;
+        ensure!(is_seen(&first, BRIDGE), "{what} saw somebody else: {first}");
+        went_on(what, &first)?;
+        let next = figures(what, spawn(at, port, "1"))?;
+        ensure!(is_seen(&next, BRIDGE), "{what} is known, and saw somebody else: {next}");
+        ensure!(next["longest_ms"].as_u64() < Some(1_000), "{what} is known, and there was silence: {next}");
+        let after = rules()?;
+        ensure!(after == before, "the rules are not what they were: {before}\n{after}");
+    }
+    // Where others were answered it is the rules alone, and the flow keeps its address.
+    known()?;
+    host.run(&["nft", "delete", "table", "inet", "shoal_clients"])?;
+    let sink = spawn(2, 5356, "6");
+    let known = figures("known", spawn(1, 5355, "5"))?;
+    went_on("known", &known)?;
+    ensure!(is_seen(&known, &client), "known saw somebody else: {known}");
+    let sink = figures("sink", sink)?;
+    ensure!(sink["answered"] == 0, "the sink answered: {sink}");
+    let id =
+        cluster.lab.docker(1, &["ps", "--quiet", "--filter", "label=com.docker.swarm.service.name=sink"])?;
+    let heard = cluster.lab.docker(1, &["logs", id.text().trim()])?.text();
+    ensure!(heard.lines().eq([&client, BRIDGE, &client]), "the sink heard {heard}");
     Ok(())
 }
 
