@@ -58,7 +58,7 @@ impl Local for TcpStream {
         let kept = shared.clients.connect(request.task, addr, request.client, request.server).await;
         let stream = match kept {
             Some(stream) => stream,
-            None => Self::connect(addr).await?,
+            None => begin(socket(addr)?, addr).await?,
         };
         // On this very host nobody dies without a word, so it needs no keep-alive.
         stream.set_nodelay(true)?;
@@ -79,6 +79,30 @@ impl Local for Box<Upstream> {
         let kept = shared.clients.flow(request.task, addr, request.client, request.server).await;
         Upstream::open(&shared.clients, request.task, addr, kept).await.map(Self::new)
     }
+}
+
+/// A socket that waits for nothing, of an address's family.
+pub(super) fn socket(addr: SocketAddr) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Connect a socket. On this very host both ends have mostly agreed when the call returns: then nothing has to be waited for.
+pub(super) async fn begin(socket: socket2::Socket, addr: SocketAddr) -> io::Result<TcpStream> {
+    match socket.connect(&addr.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+        _ => {}
+    }
+    let agreed = socket.peer_addr().is_ok();
+    let stream = TcpStream::from_std(socket.into())?;
+    if !agreed {
+        stream.writable().await?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+    }
+    Ok(stream)
 }
 
 /// Why a task did not take a connection.

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shoal_core::model::{Protocol, TaskId};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
+use super::client;
 use super::stats::add;
 use crate::tools::{lead, run};
 
@@ -229,16 +230,16 @@ fn prepare() -> Result<(), String> {
 }
 
 async fn open(container: SocketAddr, client: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if client.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    pretend(&socket2::SockRef::from(&socket), client)?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(client)?;
-    socket.connect(container).await
+    let socket = client::socket(client)?;
+    pretend(&socket, client)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&client.into())?;
+    client::begin(socket, container).await
 }
 
 fn open_flow(container: SocketAddr, client: SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(client), socket2::Type::DGRAM, None)?;
-    pretend(&socket2::SockRef::from(&socket), client)?;
+    pretend(&socket, client)?;
     // A client may have flows to several tasks here.
     socket.set_reuse_address(true)?;
     // Its port may be one that is published here.

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
@@ -62,6 +62,14 @@ pub(super) struct Bytes2<'a> {
 
 /// Write all of it.
 pub(super) async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    // Nobody has told yet that a socket which was connected just now takes something, but it does.
+    if !bytes.is_empty() {
+        match socket2::SockRef::from(to).send_with_flags(bytes, libc::MSG_NOSIGNAL) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
     while !bytes.is_empty() {
         match to.try_write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -155,6 +163,7 @@ async fn between(
     side: Side,
     watch: &Watch,
     counter: &AtomicU64,
+    over: &AtomicBool,
 ) -> Result<(), ()> {
     let mut bulk = false;
     loop {
@@ -185,7 +194,10 @@ async fn between(
         }
         bulk = count == BUFFER_BYTES;
     }
-    finish(&to);
+    // Who is the last to finish has both sockets closed, which says the same.
+    if !over.swap(true, Ordering::Relaxed) {
+        finish(&to);
+    }
     Ok(())
 }
 
@@ -247,13 +259,14 @@ pub(super) async fn client(
     bytes: Bytes2<'_>,
 ) -> Ended {
     let (read, write) = socket.split();
+    let over = AtomicBool::new(false);
     let both = async {
         match upstream {
             Way::Here(task) => {
                 let (from, to) = task.split();
                 tokio::try_join!(
-                    between(read, to, Side::Client, watch, bytes.there),
-                    between(from, write, Side::Task, watch, bytes.back)
+                    between(read, to, Side::Client, watch, bytes.there, &over),
+                    between(from, write, Side::Task, watch, bytes.back, &over)
                 )
             }
             Way::There(tx, rx, first) => tokio::try_join!(

@@ -1,11 +1,12 @@
-//! What clients lose in a rolling update of a slow server, beside the engines' own swarm on the same hosts.
+//! What clients lose in a rolling update of a slow server, beside what a tutorial of Docker's lost.
 //!
-//! `bench_releases [--runs N] [--peer shoal|swarm]` as root, with ab (Debian's apache2-utils) installed. Build what is shipped:
+//! `bench_releases [--runs N]` as root, with ab (Debian's apache2-utils) installed. Build what is shipped:
 //! `cargo build --release -p shoal -p shoal-tests`.
 //!
-//! It is what a tutorial of Swarm shows: a server that takes a second for each answer, three replicas of it, and
-//! `ab -r -c 10 -n 500` through a published port while the service is updated, one task after the other; there 8 of 500 were lost. The
-//! server breaks off what it does when it is asked to stop. Four such services are updated at once, each asked by an ab of its own.
+//! The tutorial has a server that takes a second for each answer, three replicas of it, and `ab -r -c 10 -n 500` through a published port while
+//! the service is updated, one task after the other. Swarm's own mesh needs IPVS, which hosts of the lab need not have: so its published
+//! figure stands beside ours. The server breaks off what it does when it is asked to stop. Four such services are updated at once, each asked by
+//! an ab of its own.
 
 use std::process::{Child, ExitCode, Stdio};
 use std::time::Duration;
@@ -15,12 +16,14 @@ use shoal_tests::cluster::{Cluster, Peer};
 use shoal_tests::lab::{Lab, address, docker};
 use shoal_tests::{requirements, sh, wait};
 
-const USAGE: &str = "bench_releases [--runs N] [--peer shoal|swarm]";
+const USAGE: &str = "bench_releases [--runs N]";
 /// Services that are updated at once.
 const SERVICES: u16 = 4;
 const FIRST_PORT: u16 = 8080;
 const REPLICAS: usize = 3;
 const REQUESTS: u64 = 500;
+/// What the tutorial lost with Swarm.
+const PUBLISHED: u64 = 8;
 /// The update begins when ab has been asking for so long.
 const HEAD_START: Duration = Duration::from_secs(3);
 const START_MAX: Duration = Duration::from_secs(60);
@@ -37,13 +40,11 @@ fn main() -> ExitCode {
 }
 
 fn bench() -> Result<()> {
-    let (mut runs, mut peers) = (20, vec![Peer::Shoal, Peer::Swarm]);
+    let mut runs = 20;
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.next().as_deref()) {
             ("--runs", Some(count)) => runs = count.parse::<usize>()?.clamp(1, 1000),
-            ("--peer", Some("shoal")) => peers = vec![Peer::Shoal],
-            ("--peer", Some("swarm")) => peers = vec![Peer::Swarm],
             _ => bail!(USAGE),
         }
     }
@@ -51,16 +52,15 @@ fn bench() -> Result<()> {
         bail!("this needs {missing}");
     }
     ensure!(requirements::find("ab").is_some(), "this needs ab (Debian's apache2-utils)");
-    let mut lines = Vec::new();
-    for peer in peers {
-        let mut lab = Lab::up(3)?;
-        let lost = measure(&Cluster::form(&mut lab, peer, 1, 2)?, runs)?;
-        let whole = lost.iter().filter(|lost| **lost == 0).count();
-        let (all, most) = (lost.iter().sum::<u64>(), lost.iter().max().copied().unwrap_or_default());
-        lines.push(format!("| {peer:?} | {whole} of {} | {all} | {most} |", lost.len()));
-    }
-    println!("| Cluster | Runs without a loss | Requests lost in all | Most in a run |\n|---|---|---|---|");
-    println!("{}", lines.join("\n"));
+    let mut lab = Lab::up(3)?;
+    let lost = measure(&Cluster::form(&mut lab, Peer::Shoal, 1, 2)?, runs)?;
+    let whole = lost.iter().filter(|lost| **lost == 0).count();
+    let (all, most) = (lost.iter().sum::<u64>(), lost.iter().max().copied().unwrap_or_default());
+    println!(
+        "| Cluster | Runs without a loss | Requests lost in all | Most of {REQUESTS} in a run |\n|---|---|---|---|"
+    );
+    println!("| Shoal | {whole} of {} | {all} | {most} |", lost.len());
+    println!("| Swarm, as published | 0 of 1 | {PUBLISHED} | {PUBLISHED} |");
     Ok(())
 }
 
@@ -107,7 +107,7 @@ fn measure(cluster: &Cluster<'_>, runs: usize) -> Result<Vec<u64>> {
             let said = String::from_utf8(child.wait_with_output()?.stdout)?;
             lost.push(missed(&said).with_context(|| said.clone())?);
         }
-        eprintln!("{:?}: {} runs are done, lost: {lost:?}", cluster.peer(), lost.len());
+        eprintln!("{} runs are done, lost: {lost:?}", lost.len());
     }
     Ok(lost)
 }
