@@ -11,6 +11,7 @@ use shoal_core::mesh::{Backend, Load, Route, choose};
 use shoal_core::model::TaskId;
 use shoal_wire::v1::{ConnectRequest, connect_answer};
 use shoal_wire::{Kind, codec};
+use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -58,7 +59,7 @@ impl Local for TcpStream {
         let kept = shared.clients.connect(request.task, addr, request.client, request.server).await;
         let stream = match kept {
             Some(stream) => stream,
-            None => begin(socket(addr)?, addr).await?,
+            None => begin(socket(addr, Type::STREAM)?, addr).await?,
         };
         // On this very host nobody dies without a word, so it needs no keep-alive.
         stream.set_nodelay(true)?;
@@ -82,17 +83,16 @@ impl Local for Box<Upstream> {
 }
 
 /// A socket that waits for nothing, of an address's family.
-pub(super) fn socket(addr: SocketAddr) -> io::Result<socket2::Socket> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+pub(super) fn socket(addr: SocketAddr, kind: Type) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(addr), kind.nonblocking(), None)
 }
 
 /// Connect a socket. On this very host both ends have mostly agreed when the call returns: then nothing has to be waited for.
-pub(super) async fn begin(socket: socket2::Socket, addr: SocketAddr) -> io::Result<TcpStream> {
-    match socket.connect(&addr.into()) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
-        _ => {}
+pub(super) async fn begin(socket: Socket, addr: SocketAddr) -> io::Result<TcpStream> {
+    if let Err(error) = socket.connect(&addr.into())
+        && error.raw_os_error() != Some(libc::EINPROGRESS)
+    {
+        return Err(error);
     }
     let agreed = socket.peer_addr().is_ok();
     let stream = TcpStream::from_std(socket.into())?;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shoal_core::model::{Protocol, TaskId};
+use socket2::{Socket, Type};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
@@ -230,7 +231,7 @@ fn prepare() -> Result<(), String> {
 }
 
 async fn open(container: SocketAddr, client: SocketAddr) -> io::Result<TcpStream> {
-    let socket = client::socket(client)?;
+    let socket = client::socket(client, Type::STREAM)?;
     pretend(&socket, client)?;
     socket.set_reuse_address(true)?;
     socket.bind(&client.into())?;
@@ -238,20 +239,19 @@ async fn open(container: SocketAddr, client: SocketAddr) -> io::Result<TcpStream
 }
 
 fn open_flow(container: SocketAddr, client: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(client), socket2::Type::DGRAM, None)?;
+    let socket = client::socket(client, Type::DGRAM)?;
     pretend(&socket, client)?;
     // A client may have flows to several tasks here.
     socket.set_reuse_address(true)?;
     // Its port may be one that is published here.
     socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&client.into())?;
     socket.connect(&container.into())?;
     UdpSocket::from_std(socket.into())
 }
 
 /// Let a socket be bound to an address that is not this host's.
-fn pretend(socket: &socket2::Socket, client: SocketAddr) -> io::Result<()> {
+fn pretend(socket: &Socket, client: SocketAddr) -> io::Result<()> {
     if client.is_ipv4() { socket.set_ip_transparent_v4(true) } else { socket.set_ip_transparent_v6(true) }
 }
 

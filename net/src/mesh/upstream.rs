@@ -97,8 +97,10 @@ impl Upstream {
         addr: SocketAddr,
         kept: Option<Kept>,
     ) -> io::Result<Self> {
-        let under = if kept.is_some() { Under::Client } else { Under::Host };
-        let plain = if kept.is_some() { None } else { Some(connect(addr).await?) };
+        let (under, plain) = match kept {
+            Some(_) => (Under::Client, None),
+            None => (Under::Host, Some(connect(addr).await?)),
+        };
         Ok(Self { clients: Arc::clone(clients), task, addr, kept, plain, trial: Trial::new(under) })
     }
 
