@@ -1,10 +1,41 @@
 //! Services of the program `traffic` (`src/bin/traffic.rs`), which serves and asks.
 
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::cluster::Cluster;
+use crate::wait;
+
+/// The program of a benchmark, which is beside the benchmark itself.
+///
+/// # Errors
+/// It is not there.
+pub fn program() -> Result<String> {
+    let program = std::env::current_exe()?.with_file_name("traffic");
+    ensure!(program.exists(), "{} is missing: build shoal-tests", program.display());
+    Ok(program.display().to_string())
+}
+
+/// Wait until `program`, run on a host, is answered at `HOST:PORT`.
+///
+/// # Errors
+/// It is not in time.
+pub fn await_answer(
+    cluster: &Cluster<'_>,
+    program: &str,
+    from: usize,
+    at: &str,
+    limit: Duration,
+) -> Result<()> {
+    let url = format!("http://{at}/");
+    wait::until(&format!("an answer of {at}"), limit, Duration::from_millis(100), || {
+        let said = cluster.lab.host(from).inside().run(&[program, "load", &url, "requests=1"])?;
+        wait::seen(said.contains("\"lost\":0"), || said)
+    })
+    .map(drop)
+}
 
 /// Create a service on h1 whose tasks run `program` with this verb, on port 80. It is linked with the machine's own libraries,
 /// so each task gets those, too.

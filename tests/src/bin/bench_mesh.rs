@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 use shoal_tests::cluster::{Cluster, Peer};
 use shoal_tests::lab::{Lab, address};
 use shoal_tests::stats::median;
-use shoal_tests::{requirements, sh, wait};
+use shoal_tests::{requirements, sh, traffic};
 
 const USAGE: &str = "bench_mesh [--rounds N] [--seconds N] [--only WORDS] [--soak UPDATES]";
 const PUBLISHED: u16 = 8080;
@@ -107,18 +107,11 @@ fn bench() -> Result<()> {
     Ok(())
 }
 
-/// The program that serves and asks, beside this one.
-fn traffic() -> Result<String> {
-    let traffic = std::env::current_exe()?.with_file_name("traffic");
-    ensure!(traffic.exists(), "{} is missing: build shoal-tests", traffic.display());
-    Ok(traffic.display().to_string())
-}
-
 /// Create the service that is asked.
 fn create(cluster: &Cluster<'_>, replicas: usize, flags: &[&str]) -> Result<()> {
     let publish = format!("{PUBLISHED}:80");
     let flags = [&["--publish", &publish], flags].concat();
-    shoal_tests::traffic::create(cluster, &traffic()?, "serve", ("web", replicas), &flags)?;
+    traffic::create(cluster, &traffic::program()?, "serve", ("web", replicas), &flags)?;
     cluster.await_running("web", replicas, &[], START_MAX).map(drop)
 }
 
@@ -139,7 +132,7 @@ fn soak(updates: u32) -> Result<()> {
         ("new", url.clone(), &["clients=10", "pause=5"]),
         ("half a minute", format!("{url}slow/30000"), &["clients=4"]),
     ];
-    let program = traffic()?;
+    let program = traffic::program()?;
     let mut asking = Vec::new();
     for (name, url, flags) in &kinds {
         let mut command = cluster.lab.host(1).inside().command([program.as_str(), "load", url, "until=eof"]);
@@ -194,12 +187,7 @@ fn start_task(cluster: &Cluster<'_>) -> Result<String> {
 }
 
 fn await_answer(cluster: &Cluster<'_>, host: usize, at: &str) -> Result<()> {
-    let (url, traffic) = (format!("http://{at}/"), traffic()?);
-    wait::until(&format!("an answer of {at}"), START_MAX, Duration::from_millis(100), || {
-        let said = cluster.lab.host(host).inside().run(&[&traffic, "load", &url, "requests=1"])?;
-        wait::seen(said.contains("\"lost\":0"), || said)
-    })
-    .map(drop)
+    traffic::await_answer(cluster, &traffic::program()?, host, at, START_MAX)
 }
 
 /// The peers' proxies. Dropped, they end.
@@ -267,7 +255,7 @@ fn certificates(dir: &Path) -> Result<()> {
 
 /// In Gbit/s. Not wrk's: it reads so little at once that it is what is measured.
 fn bulk(cluster: &Cluster<'_>, from: usize, url: &str, seconds: u64) -> Result<f64> {
-    let (program, duration) = (traffic()?, format!("seconds={seconds}"));
+    let (program, duration) = (traffic::program()?, format!("seconds={seconds}"));
     let mut command =
         cluster.lab.host(from).inside().command([&program, "load", url, "clients=8", "keep", &duration]);
     let said = sh::must(&mut command, Duration::from_secs(seconds + 30))?;

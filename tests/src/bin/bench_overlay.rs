@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use shoal_tests::cluster::{Cluster, Peer};
+use shoal_tests::cluster::{Cluster, Peer, bare};
 use shoal_tests::lab::{Host, Lab, address, docker};
 use shoal_tests::stats::median;
-use shoal_tests::{requirements, sh, wait};
+use shoal_tests::{requirements, sh, traffic, wait};
 
 const USAGE: &str = "bench_overlay [--rounds N] [--seconds N]";
 const START_MAX: Duration = Duration::from_secs(30);
@@ -51,17 +51,16 @@ fn bench() -> Result<()> {
     let mut lab = Lab::up(2)?;
     let cluster = Cluster::form(&mut lab, Peer::Shoal, 1, 1)?;
     cluster.docker(1, &["network", "create", "--driver", "overlay", "back"])?;
-    let program = std::env::current_exe()?.with_file_name("traffic").display().to_string();
+    let program = traffic::program()?;
     for (name, host) in [("ask", 1), ("answer", 2)] {
         let constraint = format!("node.hostname==h{host}");
         let flags = ["--network", "back", "--constraint", &constraint];
-        shoal_tests::traffic::create(&cluster, &program, "serve", (name, 1), &flags)?;
+        traffic::create(&cluster, &program, "serve", (name, 1), &flags)?;
         cluster.await_running(name, 1, &[], START_MAX)?;
     }
     let (client, server) = (Place::of(&cluster, 1, "ask")?, Place::of(&cluster, 2, "answer")?);
     let task = task_address(&cluster, "answer")?;
-    let service: Value = serde_json::from_str(&cluster.docker(1, &["service", "inspect", "answer"])?)?;
-    let service = bare(&service[0]["Endpoint"]["VirtualIPs"][0]["Addr"])?;
+    let service = cluster.virtual_address("answer")?;
     let hosts = [1, 2].map(|number| Place { host: cluster.lab.host(number), process: None });
     let _servers = [hosts[1].serve()?, server.serve()?];
     let ways = [
@@ -138,13 +137,7 @@ impl Drop for Server {
 fn task_address(cluster: &Cluster<'_>, service: &str) -> Result<String> {
     let tasks = cluster.tasks(1, service)?;
     let running = tasks.iter().find(|task| task["Status"]["State"] == "running").context("no task")?;
-    bare(&running["NetworksAttachments"][0]["Addresses"][0])
-}
-
-/// Without the length of its prefix.
-fn bare(address: &Value) -> Result<String> {
-    let address = address.as_str().context("no address")?;
-    Ok(address.split('/').next().unwrap_or_default().to_owned())
+    Ok(bare(&running["NetworksAttachments"][0]["Addresses"][0])?.to_owned())
 }
 
 /// All rounds of a way.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use shoal_tests::cluster::{Cluster, Peer};
 use shoal_tests::lab::{Lab, address, docker};
-use shoal_tests::{requirements, sh, wait};
+use shoal_tests::{requirements, sh, traffic};
 
 const USAGE: &str = "bench_releases [--runs N]";
 /// Services that are updated at once.
@@ -66,22 +66,18 @@ fn bench() -> Result<()> {
 
 /// What each run lost, of 500 requests.
 fn measure(cluster: &Cluster<'_>, runs: usize) -> Result<Vec<u64>> {
-    let traffic = std::env::current_exe()?.with_file_name("traffic").display().to_string();
+    let program = traffic::program()?;
     for port in ports() {
         let publish = format!("{port}:80");
         // Whoever is process 1 hears no signal that it does not ask for, but this one.
         let flags = ["--publish", &publish, "--stop-signal", "SIGKILL", "--update-monitor", "1s"];
         // A task on ab's own host sees another address than the others, and ab takes answers of another length for broken ones.
         let flags = [&flags[..], &["--constraint", "node.hostname!=h3"]].concat();
-        shoal_tests::traffic::create(cluster, &traffic, "serve", (&name(port), REPLICAS), &flags)?;
+        traffic::create(cluster, &program, "serve", (&name(port), REPLICAS), &flags)?;
     }
     for port in ports() {
         cluster.await_running(&name(port), REPLICAS, &[], START_MAX)?;
-        let url = format!("http://{}:{port}/", address(1));
-        wait::until(&format!("an answer at port {port}"), START_MAX, Duration::from_millis(100), || {
-            let said = cluster.lab.host(3).inside().run(&[&traffic, "load", &url, "requests=1"])?;
-            wait::seen(said.contains("\"lost\":0"), || said)
-        })?;
+        traffic::await_answer(cluster, &program, 3, &format!("{}:{port}", address(1)), START_MAX)?;
     }
     let mut lost = Vec::new();
     while lost.len() < runs {

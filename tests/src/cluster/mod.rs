@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 pub use self::nodes::{Node, Role};
+pub use self::tasks::bare;
 use crate::http::Api;
 use crate::lab::{self, DOCKER_MAX, Lab, binary};
 use crate::sh;

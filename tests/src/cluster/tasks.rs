@@ -9,7 +9,25 @@ use serde_json::{Value, json};
 use super::{Cluster, POLL};
 use crate::{engine, wait};
 
+/// An address as it is told of tasks and services, without the length of its prefix.
+///
+/// # Errors
+/// It is none.
+pub fn bare(address: &Value) -> Result<&str> {
+    let address = address.as_str().context("no address")?;
+    Ok(address.split('/').next().unwrap_or_default())
+}
+
 impl Cluster<'_> {
+    /// The first virtual address of a service.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn virtual_address(&self, service: &str) -> Result<String> {
+        let found = self.api(1).get(&format!("/services/{service}"))?;
+        Ok(bare(&found["Endpoint"]["VirtualIPs"][0]["Addr"])?.to_owned())
+    }
+
     /// Create a service of sleeping tasks, and do not wait for it.
     ///
     /// # Errors

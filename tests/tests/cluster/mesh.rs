@@ -331,9 +331,7 @@ fn datagrams_leave(lab: &mut Lab, peer: Peer) -> Result<()> {
     create_of(&cluster, "echo", 2, &[&one_each[..], &["--publish", "5353:80/udp"]].concat(), "echo")?;
     cluster.await_running("web", 2, &[], START_MAX)?;
     cluster.await_running("echo", 2, &[], START_MAX)?;
-    let inspected: Value = serde_json::from_str(&cluster.docker(1, &["service", "inspect", "echo"])?)?;
-    let virtual_address = inspected[0]["Endpoint"]["VirtualIPs"][0]["Addr"].as_str().unwrap_or_default();
-    let virtual_address = format!("{}:80", virtual_address.split('/').next().unwrap_or_default());
+    let virtual_address = format!("{}:80", cluster.virtual_address("echo")?);
     let web =
         cluster.lab.docker(1, &["ps", "--quiet", "--filter", "label=com.docker.swarm.service.name=web"])?;
     let web = web.text().trim().to_owned();

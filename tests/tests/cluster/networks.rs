@@ -107,12 +107,6 @@ fn addresses(cluster: &Cluster<'_>, service: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
-fn virtual_address(cluster: &Cluster<'_>, service: &str) -> Result<String> {
-    let inspected: Value = serde_json::from_str(&cluster.docker(1, &["service", "inspect", service])?)?;
-    let address = inspected[0]["Endpoint"]["VirtualIPs"][0]["Addr"].as_str().context("no virtual address")?;
-    Ok(address.split('/').next().unwrap_or_default().to_owned())
-}
-
 /// What nothing is in goes with a prune, and what a node made for its tasks stays, whoever asks for its end by which name.
 fn pruned(lab: &mut Lab, peer: Peer) -> Result<()> {
     let cluster = form(lab, peer, 1, 1)?;
@@ -166,7 +160,7 @@ fn across(lab: &mut Lab, peer: Peer) -> Result<()> {
     create(&cluster, "web", 6, &["--network", "back"])?;
     let all = addresses(&cluster, "web")?;
     ensure!(all.len() == 6, "addresses: {all:?}");
-    let address = virtual_address(&cluster, "web")?;
+    let address = cluster.virtual_address("web")?;
     for filter in ["1", "0"] {
         // Whether bridges pass what they carry through the rules of IP differs from host to host.
         for host in 1..=3 {
@@ -227,7 +221,7 @@ fn islands(lab: &mut Lab, peer: Peer) -> Result<()> {
     create(&cluster, "b", 2, &["--network", "two"])?;
     create(&cluster, "both", 2, &["--network", "one", "--network", "two"])?;
     let a = container(&cluster, 1, "a")?;
-    for address in addresses(&cluster, "b")?.into_iter().chain([virtual_address(&cluster, "b")?]) {
+    for address in addresses(&cluster, "b")?.into_iter().chain([cluster.virtual_address("b")?]) {
         unreachable(&cluster, (1, &a), &address)?;
     }
     let figures = load(&cluster, (1, &a), "http://b:80/", &["requests=1"]);
@@ -328,7 +322,7 @@ fn names(lab: &mut Lab, peer: Peer) -> Result<()> {
     };
     agree(&cluster, "names of a new service")?;
     let asks = container(&cluster, 4, "asks")?;
-    let address = virtual_address(&cluster, "web")?;
+    let address = cluster.virtual_address("web")?;
     for name in ["web", "www", "web.back", "WEB"] {
         ensure!(lookup(&cluster, (4, &asks), name)? == [address.clone()], "{name} is not {address}");
     }
@@ -415,7 +409,7 @@ fn outlive(lab: &mut Lab, peer: Peer) -> Result<()> {
     cluster.docker(1, &["network", "create", "--driver", "overlay", "back"])?;
     create(&cluster, "web", 4, &["--network", "back"])?;
     let from = container(&cluster, 2, "web")?;
-    let address = virtual_address(&cluster, "web")?;
+    let address = cluster.virtual_address("web")?;
     let url = format!("http://{address}:80/");
     await_answer(&cluster, (2, &from), &url)?;
     for command in [
@@ -641,7 +635,7 @@ fn pools(lab: &mut Lab, peer: Peer) -> Result<()> {
     let part = ["--subnet", "10.9.8.0/24", "--ip-range", "10.9.8.128/29"];
     cluster.docker(1, &[&["network", "create", "--driver", "overlay"][..], &part, &["part"]].concat())?;
     create(&cluster, "web", 2, &["--network", "part"])?;
-    let all = [addresses(&cluster, "web")?, vec![virtual_address(&cluster, "web")?]].concat();
+    let all = [addresses(&cluster, "web")?, vec![cluster.virtual_address("web")?]].concat();
     let number = |address: &String| address.strip_prefix("10.9.8.").and_then(|last| last.parse::<u8>().ok());
     ensure!(
         all.len() == 3 && all.iter().all(|a| number(a).is_some_and(|n| (128..136).contains(&n))),

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use shoal_tests::cluster::{Cluster, Peer, Role};
+use shoal_tests::cluster::{Cluster, Peer, Role, bare};
 use shoal_tests::lab::{Lab, NODE_PORT, address};
 use shoal_tests::stats::percentile;
 use shoal_tests::{requirements, wait};
@@ -187,7 +187,6 @@ fn one_of(cluster: &Cluster<'_>, service: &str, place: usize) -> Result<Change> 
     tasks.sort_by_key(|task| task["Slot"].as_u64());
     let backends = tasks.iter().filter(|task| task["Status"]["State"] == "running").count();
     let task = tasks.get(place).context("no such task")?;
-    let found = cluster.api(1).get(&format!("/services/{service}"))?;
     let address = match bare(&task["NetworksAttachments"][0]["Addresses"][0])?.parse()? {
         IpAddr::V4(address) => address,
         IpAddr::V6(address) => bail!("{address} is no address of IPv4"),
@@ -197,14 +196,8 @@ fn one_of(cluster: &Cluster<'_>, service: &str, place: usize) -> Result<Change> 
         service: service.to_owned(),
         backends,
         address,
-        behind: bare(&found["Endpoint"]["VirtualIPs"][0]["Addr"])?.parse::<Ipv4Addr>()?,
+        behind: cluster.virtual_address(service)?.parse::<Ipv4Addr>()?,
     })
-}
-
-/// Without the length of its prefix.
-fn bare(address: &Value) -> Result<&str> {
-    let address = address.as_str().context("no address")?;
-    Ok(address.split('/').next().unwrap_or_default())
 }
 
 /// The process of the pretend workers. Dropped, it ends.
