@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ const PROXY_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 static FILLER: [u8; 256 << 10] = [b'x'; 256 << 10];
 /// More of a body is read and forgotten.
 const BODY_KEPT_MAX: usize = 64 << 10;
+/// Threads of a server that wait for clients.
+const IDLE_MAX: usize = 64;
 /// A request that takes longer is lost.
 const REQUEST_MAX: Duration = Duration::from_secs(90);
 
@@ -45,13 +47,45 @@ fn main() -> Result<()> {
 fn serve(port: u16) -> Result<()> {
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
         .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))?;
-    for stream in listener.incoming().flatten() {
-        std::thread::spawn(move || {
-            // A client that breaks off is its own affair.
-            let _ = answer(&stream);
-        });
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
+    Arc::new(Server { listener, name: name.trim().to_owned(), idle: AtomicUsize::new(0) }).spawn();
+    loop {
+        std::thread::park();
     }
-    Ok(())
+}
+
+/// Threads that each wait for a client and then serve it: to start one for each costs more than most answers do, and it would be
+/// the server that is measured.
+struct Server {
+    listener: TcpListener,
+    name: String,
+    /// Threads that wait for a client.
+    idle: AtomicUsize,
+}
+
+impl Server {
+    /// Another thread; who cannot have one makes do with those that there are.
+    fn spawn(self: &Arc<Self>) {
+        let server = Arc::clone(self);
+        let _ = std::thread::Builder::new().spawn(move || server.accept());
+    }
+
+    fn accept(self: &Arc<Self>) {
+        loop {
+            self.idle.fetch_add(1, Ordering::SeqCst);
+            let accepted = self.listener.accept();
+            if self.idle.fetch_sub(1, Ordering::SeqCst) == 1 {
+                self.spawn();
+            }
+            if let Ok((stream, _)) = accepted {
+                // A client that breaks off is its own affair.
+                let _ = answer(&stream, &self.name);
+            }
+            if self.idle.load(Ordering::SeqCst) >= IDLE_MAX {
+                return;
+            }
+        }
+    }
 }
 
 /// Print the addresses of a name, one a line; none if nobody knows it.
@@ -177,9 +211,8 @@ fn stream(addr: &str, time: Duration) -> Result<()> {
     Ok(())
 }
 
-fn answer(stream: &TcpStream) -> Result<()> {
+fn answer(stream: &TcpStream, name: &str) -> Result<()> {
     stream.set_nodelay(true)?;
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
     let peer = stream.peer_addr()?.ip().to_canonical();
     let mut reader = BufReader::new(stream);
     let told = proxied(&mut reader)?;
@@ -216,8 +249,7 @@ fn answer(stream: &TcpStream) -> Result<()> {
             }
             continue;
         }
-        let body =
-            format!("{} {peer} {}\n", name.trim(), told.map_or_else(|| "-".to_owned(), |a| a.to_string()));
+        let body = format!("{name} {peer} {}\n", told.map_or_else(|| "-".to_owned(), |a| a.to_string()));
         let connection = if close { "close" } else { "keep-alive" };
         let head =
             format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n", body.len());
