@@ -101,9 +101,12 @@ async fn read(from: &mut ReadHalf<'_>) -> io::Result<Option<(Buffer, usize)>> {
     }
 }
 
-fn finish(stream: &WriteHalf<'_>) {
-    let stream: &TcpStream = stream.as_ref();
-    let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+/// Tell a side that the other one has finished. Who is the last to finish has all closed, which says the same.
+fn finish(stream: &WriteHalf<'_>, over: &AtomicBool) {
+    if !over.swap(true, Ordering::Relaxed) {
+        let stream: &TcpStream = stream.as_ref();
+        let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+    }
 }
 
 /// How a connection's part with one task ended.
@@ -194,10 +197,7 @@ async fn between(
         }
         bulk = count == BUFFER_BYTES;
     }
-    // Who is the last to finish has both sockets closed, which says the same.
-    if !over.swap(true, Ordering::Relaxed) {
-        finish(&to);
-    }
+    finish(&to, over);
     Ok(())
 }
 
@@ -206,12 +206,14 @@ async fn to_stream(
     tx: &mut dyn Tx,
     watch: &Watch,
     counter: &AtomicU64,
+    over: &AtomicBool,
 ) -> Result<(), ()> {
     while let Some((buffer, count)) = read(&mut from).await.map_err(|_| ())? {
         watch.asked(&buffer.0[..count]);
         tx.write(Bytes::copy_from_slice(&buffer.0[..count])).await.map_err(|_| ())?;
         add(counter, count as u64);
     }
+    over.store(true, Ordering::Relaxed);
     tx.finish().map_err(|_| ())
 }
 
@@ -221,6 +223,7 @@ async fn from_stream(
     to: WriteHalf<'_>,
     watch: &Watch,
     counter: &AtomicU64,
+    over: &AtomicBool,
 ) -> Result<(), ()> {
     let mut next = Some(first);
     while let Some(bytes) = next {
@@ -229,7 +232,7 @@ async fn from_stream(
         watch.answered(&bytes);
         next = rx.read().await.map_err(|_| ())?;
     }
-    finish(&to);
+    finish(&to, over);
     Ok(())
 }
 
@@ -270,8 +273,8 @@ pub(super) async fn client(
                 )
             }
             Way::There(tx, rx, first) => tokio::try_join!(
-                to_stream(read, &mut **tx, watch, bytes.there),
-                from_stream(std::mem::take(first), &mut **rx, write, watch, bytes.back)
+                to_stream(read, &mut **tx, watch, bytes.there, &over),
+                from_stream(std::mem::take(first), &mut **rx, write, watch, bytes.back, &over)
             ),
         }
     };
@@ -299,12 +302,12 @@ pub(super) async fn far(
     mut counted: Counted,
 ) {
     // Whoever has the client watches.
-    let (none, blind) = (AtomicU64::default(), Watch::blind());
+    let (none, blind, over) = (AtomicU64::default(), Watch::blind(), AtomicBool::new(false));
     let (read, write) = task.split();
     let both = async {
         tokio::try_join!(
-            to_stream(read, &mut *tx, &blind, &none),
-            from_stream(first, &mut *rx, write, &blind, &none)
+            to_stream(read, &mut *tx, &blind, &none, &over),
+            from_stream(first, &mut *rx, write, &blind, &none, &over)
         )
     };
     let ended = tokio::select! {
