@@ -444,7 +444,7 @@ impl Endpoint {
                 why.extend(read_to_end(&mut *rx, 1024).await.unwrap_or_default());
                 judge(status, &why)?;
             }
-            Ok((FrameSender(tx), FrameReceiver::with(rx, &first)))
+            Ok((FrameSender::new(tx), FrameReceiver::with(rx, &first)))
         };
         match tokio::time::timeout(timeout, open).await {
             Ok(result) => result,
@@ -465,7 +465,7 @@ impl Endpoint {
     ) -> Result<(Box<dyn Tx>, Box<dyn Rx>, Bytes), CallError> {
         let (tx, rx) = self.open(to, kind, body, timeout).await?;
         let (first, rx) = rx.into_raw();
-        Ok((tx.into_raw(), rx, first))
+        Ok((tx.into_raw().1, rx, first))
     }
 
     /// Call a manager without a certificate; its root certificate is pinned by its digest.

@@ -91,21 +91,49 @@ pub(crate) fn encode(kind: Kind, body: &[u8]) -> Result<Vec<u8>, FrameError> {
 
 /// The sending end of a stream.
 #[derive(Debug)]
-pub struct FrameSender(pub(crate) Box<dyn Tx>);
+pub struct FrameSender {
+    stream: Box<dyn Tx>,
+    /// Goes out with what is sent first: one packet instead of two.
+    before: Vec<u8>,
+}
 
 impl FrameSender {
+    pub(crate) fn new(stream: Box<dyn Tx>) -> Self {
+        Self::with(stream, Vec::new())
+    }
+
+    /// Of a stream on which this is to be said first.
+    pub(crate) fn with(stream: Box<dyn Tx>, before: Vec<u8>) -> Self {
+        Self { stream, before }
+    }
+
     /// Send a frame. Waits while the peer does not read.
     ///
     /// # Errors
     /// If the frame is too long or the stream is closed.
     pub async fn send(&mut self, kind: Kind, body: Vec<u8>) -> Result<(), FrameError> {
-        self.0.write(encode(kind, &body)?.into()).await.map_err(FrameError::Lost)
+        let mut bytes = std::mem::take(&mut self.before);
+        bytes.extend(encode(kind, &body)?);
+        self.stream.write(bytes.into()).await.map_err(FrameError::Lost)
     }
 
-    /// The stream itself, for what is no frames.
+    /// Send what is to be said first, with no frame.
+    ///
+    /// # Errors
+    /// If the stream is closed.
+    pub async fn begin(&mut self) -> Result<(), FrameError> {
+        let before = std::mem::take(&mut self.before);
+        if before.is_empty() {
+            Ok(())
+        } else {
+            self.stream.write(before.into()).await.map_err(FrameError::Lost)
+        }
+    }
+
+    /// The stream itself, for what is no frames, and what is to be said on it first.
     #[must_use]
-    pub fn into_raw(self) -> Box<dyn Tx> {
-        self.0
+    pub fn into_raw(self) -> (Vec<u8>, Box<dyn Tx>) {
+        (self.before, self.stream)
     }
 
     /// Nothing more will be sent.
@@ -113,7 +141,7 @@ impl FrameSender {
     /// # Errors
     /// If the stream is closed already.
     pub async fn finish(&mut self) -> Result<(), FrameError> {
-        self.0.finish().map_err(FrameError::Lost)
+        self.stream.finish().map_err(FrameError::Lost)
     }
 }
 

@@ -9,6 +9,7 @@ use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::task::BoxFuture;
 use shoal_wire::v1::Hello;
 use shoal_wire::{Kind, Protocol, codec};
+use tokio::runtime::Handle;
 
 use crate::access;
 use crate::endpoint::Inner;
@@ -72,7 +73,8 @@ pub trait Handler: Send + Sync + 'static {
     /// One message there, one back.
     fn call(&self, from: Caller, kind: Kind, body: Vec<u8>) -> BoxFuture<'static, Result<Vec<u8>, Refusal>>;
 
-    /// A stream of frames both ways, until it returns.
+    /// A stream of frames both ways, until it returns. On one of [`Kind::Connect`] the caller waits for the first word of this
+    /// end, and hears only with it that it was let in.
     fn stream(
         &self,
         from: Caller,
@@ -128,6 +130,13 @@ async fn serve(inner: Arc<Inner>, arriving: Arriving) {
     inner.tracked.add(caller.identity.as_ref().map(|i| i.node_id), &line);
     if protocol == Protocol::Gossip {
         inner.gossip_accepted(&*line, caller.addr);
+    }
+    if protocol == Protocol::Mesh {
+        // A stream for each connection of a client: they wait for no actor.
+        let (thread, scope) = (inner.carrier.thread(), inner.scope.clone());
+        let _on = thread.as_ref().map(Handle::enter);
+        scope.spawn(async move { serve_streams(&inner, &*line, protocol, &caller).await });
+        return;
     }
     let serving = serve_streams(&inner, &*line, protocol, &caller);
     if caller.identity.is_some() {
@@ -205,9 +214,14 @@ async fn serve_stream(inner: &Inner, protocol: Protocol, caller: Caller, (mut tx
         return respond(&mut *tx, answer::NOT_ALLOWED, why.as_bytes()).await;
     }
     if is_stream(frame.kind) {
-        if tx.write(vec![answer::DONE].into()).await.is_ok() {
-            inner.handler.stream(caller, frame.kind, frame.body, FrameSender(tx), rx).await;
-        }
+        let tx = if frame.kind == Kind::Connect {
+            FrameSender::with(tx, vec![answer::DONE])
+        } else if tx.write(vec![answer::DONE].into()).await.is_ok() {
+            FrameSender::new(tx)
+        } else {
+            return;
+        };
+        inner.handler.stream(caller, frame.kind, frame.body, tx, rx).await;
         return;
     }
     match inner.handler.call(caller, frame.kind, frame.body).await {

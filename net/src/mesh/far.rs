@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use shoal_core::mesh::Route;
 use shoal_core::model::{NodeId, Protocol};
 use shoal_wire::codec;
@@ -29,7 +28,7 @@ pub(super) async fn serve(
     rx: FrameReceiver,
 ) {
     stats::add(&shared.stats.served, 1);
-    let mut tx = tx.into_raw();
+    let (mut word, mut tx) = tx.into_raw();
     let (first, rx) = rx.into_raw();
     let place = shared.open.try_acquire();
     let connected = match &place {
@@ -44,7 +43,8 @@ pub(super) async fn serve(
             (connect_answer::FAILED, None)
         }
     };
-    let said = tx.write(Bytes::from(vec![answer])).await;
+    word.push(answer);
+    let said = tx.write(word.into()).await;
     let Some((task, counted)) = made else {
         stats::add(&shared.stats.served_refused, 1);
         let _ = tx.finish();

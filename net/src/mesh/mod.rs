@@ -190,10 +190,9 @@ impl Proxy {
         rx: FrameReceiver,
     ) -> BoxFuture<'static, ()> {
         let shared = Arc::clone(&self.shared);
-        let served = self.threads.next().spawn(far::serve(shared, from, body, tx, rx));
-        Box::pin(async move {
-            let _ = served.await;
-        })
+        // Nobody waits for its end: that would be a turn of the caller's thread for each.
+        self.threads.next().spawn(far::serve(shared, from, body, tx, rx));
+        Box::pin(std::future::ready(()))
     }
 
     /// What it did so far.

@@ -262,7 +262,7 @@ async fn send(
 
 /// Pass on what another node sends, until it ends.
 pub(super) async fn inward(shared: Arc<Shared>, from: NodeId, tx: FrameSender, rx: FrameReceiver) {
-    let mut tx = tx.into_raw();
+    let (_, mut tx) = tx.into_raw();
     let counters = shared.counters.peer(from);
     let (first, mut rx) = rx.into_raw();
     let mut packets = Packets::default();

@@ -78,6 +78,9 @@ impl Handler for Echo {
         mut rx: FrameReceiver,
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
+            if tx.begin().await.is_err() {
+                return;
+            }
             while let Ok(Some(frame)) = rx.recv().await {
                 if tx.send(frame.kind, frame.body).await.is_err() {
                     return;
