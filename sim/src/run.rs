@@ -88,7 +88,7 @@ impl Bench {
         nodes: &Nodes,
         engines: &[Engine],
         calm: Option<Instant>,
-        (faults, starting): (&[Fault], &BTreeSet<usize>),
+        (faults, turning): (&[Fault], &BTreeSet<usize>),
         around: &Around,
     ) {
         let mut found = around.take_broken();
@@ -127,7 +127,7 @@ impl Bench {
         tell("logs", self.logs.look(&self.disks, &applied_by, nodes.borrow().keys().copied()));
         let (nodes, states) = (&nodes.borrow(), &self.now);
         tell("bounded", self.bounded.look(nodes, states));
-        let sight = Sight { nodes, states, starting, faults, hosts: engines.len() };
+        let sight = Sight { nodes, states, turning, faults, hosts: engines.len() };
         tell("watch", self.watch.look(&sight, engines));
         self.tell_leaders(leading);
         self.tell_broken(found);
@@ -181,7 +181,7 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
     let around = Around::new(&world, person.clone(), folder, trace.clone());
     let (nodes, newcomers) = (Rc::clone(&world.nodes), Rc::clone(&world.newcomers));
     let faults = Rc::clone(&world.faults);
-    let starting = Rc::clone(&world.starting);
+    let turning = Rc::clone(&world.turning);
     let calm_since = Rc::clone(&world.calm_since);
     let engines: Vec<_> = world.hosts.iter().map(|host| host.engine.clone()).collect();
     let mut bench = Bench::new(trace.clone(), &world);
@@ -217,7 +217,7 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
                     doors.iter().filter_map(|door| door.mesh.get()).flat_map(|mesh| mesh.take_broken());
                 let misled = misled.take().into_iter().chain(told);
                 bench.tell_broken(misled.map(|what| format!("traffic: {what}")).collect());
-                bench.look(&nodes, &engines, calm, (&faults, &starting.borrow()), &around);
+                bench.look(&nodes, &engines, calm, (&faults, &turning.borrow()), &around);
                 broken.set(!bench.found.is_empty());
                 sleep(options.pace.of(LOOK_EVERY)).await;
             }

@@ -64,8 +64,8 @@ pub struct World {
     pub newcomers: Newcomers,
     /// When the last disaster was over; none while one is.
     pub calm_since: Rc<Cell<Option<Instant>>>,
-    /// Hosts whose nodes are being started.
-    pub starting: Rc<RefCell<BTreeSet<usize>>>,
+    /// Hosts whose nodes are being started or stopped.
+    pub turning: Rc<RefCell<BTreeSet<usize>>>,
     /// What is broken now.
     pub faults: Rc<RefCell<Vec<Fault>>>,
     trace: Trace,
@@ -92,7 +92,7 @@ impl World {
             nodes: Nodes::default(),
             newcomers: Newcomers::default(),
             calm_since: Rc::default(),
-            starting: Rc::default(),
+            turning: Rc::default(),
             faults: Rc::default(),
             trace,
             rotten: BTreeSet::new(),
@@ -113,9 +113,9 @@ impl World {
     }
 
     async fn start(&mut self, number: usize) -> anyhow::Result<()> {
-        self.starting.borrow_mut().insert(number);
+        self.turning.borrow_mut().insert(number);
         let started = self.start_node(number).await;
-        self.starting.borrow_mut().remove(&number);
+        self.turning.borrow_mut().remove(&number);
         started
     }
 
@@ -147,7 +147,10 @@ impl World {
 
     async fn stop(&mut self, number: usize) -> anyhow::Result<()> {
         self.nodes.borrow_mut().remove(&number);
-        self.hosts[number - 1].stop().await
+        self.turning.borrow_mut().insert(number);
+        let stopped = self.hosts[number - 1].stop().await;
+        self.turning.borrow_mut().remove(&number);
+        stopped
     }
 
     async fn kill(&mut self, number: usize) {

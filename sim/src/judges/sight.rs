@@ -17,8 +17,8 @@ pub struct Sight<'a> {
     pub nodes: &'a BTreeMap<usize, Node>,
     /// The state of each of them that is a manager.
     pub states: &'a BTreeMap<usize, State>,
-    /// Hosts whose nodes are being started.
-    pub starting: &'a BTreeSet<usize>,
+    /// Hosts whose nodes are being started or stopped: a process is there, and may well be heard.
+    pub turning: &'a BTreeSet<usize>,
     /// What is broken now.
     pub faults: &'a [Fault],
     /// How many hosts there are.
@@ -130,7 +130,7 @@ impl Sky {
         for host in 1..=sight.hosts {
             let struck = sight.faults.iter().any(|fault| strikes(fault, host));
             note(&mut self.up, host, sight.nodes.contains_key(&host) && !struck);
-            let there = sight.nodes.contains_key(&host) || sight.starting.contains(&host);
+            let there = sight.nodes.contains_key(&host) || sight.turning.contains(&host);
             note(&mut self.gone, host, !there);
             for other in host + 1..=sight.hosts {
                 let parted = sight.faults.iter().any(|fault| parts(fault, host, other));
@@ -208,7 +208,7 @@ mod tests {
             sky.look(&Sight {
                 nodes: &nodes,
                 states: &BTreeMap::new(),
-                starting: &BTreeSet::new(),
+                turning: &BTreeSet::new(),
                 faults,
                 hosts: 3,
             });
@@ -220,5 +220,21 @@ mod tests {
         assert_eq!(look(&[Fault::OneWay([1, 2].into())]), (false, false, false, true));
         tokio::time::advance(second).await;
         assert_eq!(look(&[]), (true, false, false, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_long_to_stop_is_not_dead() {
+        let (nodes, second) = (BTreeMap::new(), Duration::from_secs(1));
+        let mut sky = Sky::default();
+        let mut look = |turning: &BTreeSet<usize>| {
+            sky.look(&Sight { nodes: &nodes, states: &BTreeMap::new(), turning, faults: &[], hosts: 1 });
+            sky.dead(1, second)
+        };
+        assert!(!look(&[1].into()));
+        tokio::time::advance(second).await;
+        assert!(!look(&[1].into()));
+        assert!(!look(&[].into()));
+        tokio::time::advance(second).await;
+        assert!(look(&[].into()));
     }
 }

@@ -125,7 +125,7 @@ mod tests {
             sky.look(&Sight {
                 nodes: &nodes,
                 states: &BTreeMap::new(),
-                starting: &Default::default(),
+                turning: &Default::default(),
                 faults: &[],
                 hosts: 3,
             });
