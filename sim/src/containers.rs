@@ -10,12 +10,13 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use shoal_core::model::{ContainerStatus, EngineInfo, NodeDescription, Platform, Resources, Task, TaskId};
 use shoal_core::task::{
-    BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, Progress, RunState,
+    BoxFuture, Controller, ControllerError, ExitStatus, LocalContainer, PlainContainers, Progress, RunState,
 };
 use tokio::sync::{oneshot, watch};
 
 use crate::event::What;
 use crate::mesh::Slot;
+use crate::plain::Plain;
 use crate::trace::Trace;
 use crate::wishes::CRASHES;
 
@@ -56,6 +57,8 @@ pub struct Engine {
     inner: Arc<Mutex<Inner>>,
     /// What gives its containers traffic.
     mesh: Slot,
+    /// Its containers that are no tasks.
+    pub plain: Plain,
     trace: Trace,
 }
 
@@ -72,7 +75,7 @@ impl Engine {
             wipes: 0,
             started: BTreeSet::new(),
         };
-        Self { host, inner: Arc::new(Mutex::new(inner)), mesh, trace }
+        Self { host, inner: Arc::new(Mutex::new(inner)), mesh, plain: Plain::default(), trace }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -87,6 +90,12 @@ impl Engine {
     /// The engine stops answering, or answers again. Its containers run on.
     pub fn set_away(&self, away: bool) {
         self.lock().away = away;
+    }
+
+    /// Whether it answers nobody.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.lock().away
     }
 
     /// The tasks whose containers run now.
@@ -123,6 +132,7 @@ impl Engine {
         let mut inner = self.lock();
         inner.containers.clear();
         inner.wipes += 1;
+        self.plain.wipe();
     }
 
     fn step(&self, task: TaskId, step: &str) {
@@ -130,7 +140,7 @@ impl Engine {
         self.trace.event(what);
     }
 
-    fn answer(&self) -> Result<(), ControllerError> {
+    pub(crate) fn answer(&self) -> Result<(), ControllerError> {
         if self.lock().away {
             Err(ControllerError::Unavailable("simulated engine is away".into()))
         } else {
@@ -211,6 +221,10 @@ impl Engine {
 }
 
 impl Controller for Engine {
+    fn plain(&self) -> Option<&dyn PlainContainers> {
+        Some(self)
+    }
+
     fn describe(&self) -> BoxFuture<'_, Result<NodeDescription, ControllerError>> {
         Box::pin(async move {
             self.answer()?;

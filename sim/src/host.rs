@@ -192,6 +192,7 @@ impl Host {
         let scope = Scope::new();
         let mut quic_seed = [0; 32];
         quic_seed[..8].copy_from_slice(&self.random().to_le_bytes());
+        self.engine.plain.begin();
         let engine = self.engine.clone();
         let config = NodeConfig {
             data_dir: self.folder.clone(),

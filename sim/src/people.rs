@@ -16,6 +16,7 @@ use shoal_wire::v1::{FromNode, SessionReply, SessionRequest, TaskReport, ToNode}
 use shoal_wire::{Kind, Protocol, codec};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::containers::Engine;
 use crate::event::What;
 use crate::fabric::Fabric;
 use crate::host::Host;
@@ -81,10 +82,12 @@ pub async fn wish(plan: &Plan, world: &Around, formed: Instant, broken: &Cell<bo
 /// What those around the cluster know of it. Cheap to clone.
 #[derive(Clone)]
 pub struct Around {
-    nodes: Nodes,
+    pub(crate) nodes: Nodes,
+    /// Those of the hosts, in their order.
+    pub(crate) engines: Rc<[Engine]>,
     newcomers: Newcomers,
     person: Person,
-    trace: Trace,
+    pub(crate) trace: Trace,
     folder: Rc<Path>,
     broken: Rc<std::cell::RefCell<Vec<String>>>,
     options: Rc<Options>,
@@ -98,6 +101,7 @@ impl Around {
     pub fn new(world: &World, person: Person, folder: &Path, trace: Trace) -> Self {
         Self {
             nodes: Rc::clone(&world.nodes),
+            engines: world.hosts.iter().map(|host| host.engine.clone()).collect(),
             newcomers: Rc::clone(&world.newcomers),
             person,
             trace,
@@ -122,6 +126,8 @@ impl Around {
             Ask::Lie { pick } => self.lie(*pick).await,
             Ask::OldToken => self.join_with_old_token(wish.through).await,
             Ask::Stranger { seed } => self.be_visited(*seed).await,
+            Ask::Run { pick } => self.run_container(*pick).await,
+            Ask::Disturb { pick } => self.disturb_container(*pick),
             Ask::WriteAndRead { rounds } => {
                 let mut reader = Reader::new(wish.through);
                 reader.go_on(&self.nodes, *rounds).await;

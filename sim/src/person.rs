@@ -29,7 +29,7 @@ use crate::wishes::{Ask, CRASHES, REPLICAS_MAX, Rollout, Shape};
 /// A call that takes longer was made to a node that died under it.
 const CALL_MAX: Duration = Duration::from_secs(10);
 /// Names that people give to networks; two share a range.
-const NETWORKS: u64 = 4;
+pub(crate) const NETWORKS: u64 = 4;
 /// Services at most.
 const SERVICES_MAX: usize = 8;
 /// Managers that people keep.
@@ -196,7 +196,12 @@ impl Person {
             Ask::Outdated { pick } => self.say_what_was(node, &state, *pick).await,
             Ask::Network { pick } => self.create_network(node, *pick).await,
             Ask::Unnetwork { pick } => self.remove_network(node, &state, *pick).await,
-            Ask::Lie { .. } | Ask::OldToken | Ask::Stranger { .. } | Ask::WriteAndRead { .. } => {}
+            Ask::Lie { .. }
+            | Ask::OldToken
+            | Ask::Stranger { .. }
+            | Ask::WriteAndRead { .. }
+            | Ask::Run { .. }
+            | Ask::Disturb { .. } => {}
         }
     }
 
@@ -286,7 +291,8 @@ impl Person {
         let name = format!("n{place}");
         let told = format!("create network {name}");
         let ipv6 = (number / NETWORKS).is_multiple_of(2);
-        let spec = NetworkSpec { name, ipv6, pools, ..NetworkSpec::default() };
+        let attachable = !(number / NETWORKS).is_multiple_of(5);
+        let spec = NetworkSpec { name, ipv6, pools, attachable, ..NetworkSpec::default() };
         let network = Network { id, spec, ..Network::default() };
         self.propose(node, &told, Vec::new(), vec![Write::NetworkCreate(Box::new(network))]).await;
     }

@@ -20,6 +20,8 @@ pub const CRASHES: &str = "crash:";
 const UNREST_EVERY: u32 = 20;
 /// So many other wishes come between two about networks.
 const NETWORKS_EVERY: u32 = 4;
+/// Containers of their own are rarer than other changes by this.
+const RUNS_EVERY: u32 = 3;
 
 /// What a new service is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +158,16 @@ pub enum Ask {
         /// Which.
         pick: u64,
     },
+    /// Somebody runs a container that is no task, in a network or two.
+    Run {
+        /// Where, and in which.
+        pick: u64,
+    },
+    /// One of those containers is removed, or leaves a network.
+    Disturb {
+        /// Which.
+        pick: u64,
+    },
 }
 
 /// A wish, and its time.
@@ -186,6 +198,12 @@ pub fn drawn(options: &Options) -> Vec<Wish> {
     every(options.change_every * NETWORKS_EVERY, options.chaos, &mut rng, |at, rng| {
         let pick = rng.random();
         let ask = if rng.random_bool(0.7) { Ask::Network { pick } } else { Ask::Unnetwork { pick } };
+        all.push(Wish { at, through: rng.random(), ask });
+    });
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x7275);
+    every(options.change_every * RUNS_EVERY, options.chaos, &mut rng, |at, rng| {
+        let pick = rng.random();
+        let ask = if rng.random_bool(0.7) { Ask::Run { pick } } else { Ask::Disturb { pick } };
         all.push(Wish { at, through: rng.random(), ask });
     });
     all.sort_by_key(|wish| wish.at);

@@ -168,6 +168,12 @@ bugs! {
     PortGivenTwice = "port-given-twice",
     /// An address is handed out that somebody has (Swarm after an election).
     AddressGivenTwice = "address-given-twice",
+    /// The places of containers that are gone are kept for ever.
+    PlacesKept = "places-kept",
+    /// An engine that does not answer is taken for one without containers.
+    SilenceIsEmpty = "silence-is-empty",
+    /// A node that was started again does not make its host ready for the containers that it has.
+    NotHeldAgain = "not-held-again",
     // Life of the node.
     /// A node that stops leaves tasks of its own behind.
     TasksLeftAtStop = "tasks-left-at-stop",

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use shoal_core::attach::{Ask, Keeper, Step};
 use shoal_core::model::{Attachment, AttachmentId};
+use shoal_core::put_back::{Bug, is_put_back};
 use shoal_core::task::Controller;
 use shoal_wire::v1::{AttachResponse, Outcome};
 use shoal_wire::{Kind, codec};
@@ -23,6 +24,10 @@ const ANSWERS_MAX: Duration = Duration::from_secs(15);
 /// Places and containers are compared this often while there are any, and this often while there are none.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 const LOOK_EVERY_IDLE: Duration = Duration::from_secs(300);
+/// So long after a place was asked for they are compared as often as if there were any; and after a start, for what an earlier
+/// life asked for.
+const DOUBT: Duration = Duration::from_secs(600);
+const DOUBT_AT_START: Duration = Duration::from_secs(120);
 /// After something was told, what else is told at once is waited for.
 const GATHER: Duration = Duration::from_millis(100);
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -42,13 +47,26 @@ pub(super) struct Attached {
     controller: Arc<dyn Controller>,
     /// Those that the host knows of.
     held: Mutex<BTreeMap<AttachmentId, Held>>,
+    /// Until then there may be places that nobody here knows of.
+    doubt: Mutex<Instant>,
     /// Something happened to one of them.
     kick: Arc<Notify>,
 }
 
 impl Attached {
     pub(super) fn new(controller: Arc<dyn Controller>) -> Self {
-        Self { controller, held: Mutex::default(), kick: Arc::default() }
+        let doubt = Mutex::new(Instant::now() + DOUBT_AT_START);
+        Self { controller, held: Mutex::default(), doubt, kick: Arc::default() }
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) > Instant::now()
+    }
+
+    /// A place is asked for, and nobody knows yet whether and when it will be granted.
+    fn doubt(&self) {
+        *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + DOUBT;
+        self.kick.notify_one();
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<AttachmentId, Held>> {
@@ -70,8 +88,11 @@ fn leave(id: AttachmentId) -> Ask {
 impl Member {
     /// Ask the managers, and make the host follow what they answer.
     pub(super) async fn attach(&self, ask: Ask) -> Result<Vec<Arc<Attachment>>, ApiError> {
+        if matches!(ask, Ask::Enter { .. }) {
+            // It may be granted when nobody waits for it any more, or for a container that is never made.
+            self.attached.doubt();
+        }
         let told = self.ask(&ask).await?;
-        let is_first = self.attached.held().is_empty();
         match &ask {
             Ask::List => {}
             Ask::Enter { container, .. } => {
@@ -83,10 +104,6 @@ impl Member {
                         }
                         return Err(ApiError::NotReady(why));
                     }
-                }
-                if is_first {
-                    // One that is never made is looked for in time.
-                    self.attached.kick.notify_one();
                 }
             }
             Ask::Made { id, container } => {
@@ -197,7 +214,8 @@ impl Member {
             let wait = match this.look_at_attached(&mut keeper, begun).await {
                 Ok(any) => {
                     delay = RETRY_MIN;
-                    let usual = if any { LOOK_EVERY } else { LOOK_EVERY_IDLE };
+                    let often = any || this.attached.is_in_doubt();
+                    let usual = if often { LOOK_EVERY } else { LOOK_EVERY_IDLE };
                     keeper.next(begun.elapsed()).map_or(usual, |due| due.min(usual).max(RETRY_MIN))
                 }
                 Err(error) => {
@@ -224,11 +242,18 @@ impl Member {
         let Some(plain) = self.attached.controller.plain().filter(|_| !places.is_empty()) else {
             return Ok(false);
         };
-        let containers = plain.containers().await.map_err(super::internal)?;
-        let steps = keeper.look(&places, &containers, begun.elapsed());
+        let containers = match plain.containers().await {
+            Err(_) if is_put_back(Bug::SilenceIsEmpty) => Vec::new(),
+            containers => containers.map_err(super::internal)?,
+        };
+        let mut steps = keeper.look(&places, &containers, begun.elapsed());
+        if is_put_back(Bug::PlacesKept) {
+            steps.retain(|step| !matches!(step, Step::Gone(_)));
+        }
         let is_gone = |id: AttachmentId| steps.contains(&Step::Gone(id));
         let is_ready = |id: AttachmentId| self.attached.held().get(&id).is_some_and(|held| held.ready);
-        for place in places.iter().filter(|place| !is_ready(place.id) && !is_gone(place.id)) {
+        let unready = places.iter().filter(|place| !is_ready(place.id) && !is_gone(place.id));
+        for place in unready.filter(|_| !is_put_back(Bug::NotHeldAgain)) {
             // An earlier life of this node held it, or the host could not be made ready.
             if let Err(why) = self.hold(place).await {
                 tracing::warn!(container = place.title(), why, "the networks of a container are not ready");

@@ -56,6 +56,7 @@ pub fn healed(hosts: &[Host]) -> Option<String> {
         .iter()
         .find_map(|host| leftover(host, state))
         .or_else(|| leftovers::containers(hosts, state))
+        .or_else(|| leftovers::places(hosts, state))
         .or_else(|| leftovers::history(state))
         .or_else(|| hosts.iter().find_map(|host| astray(host, state)))
 }

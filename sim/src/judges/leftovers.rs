@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use shoal_core::attach::PlainContainer;
 use shoal_core::model::TaskState;
 use shoal_core::store::State;
 
@@ -19,6 +20,33 @@ pub(super) fn containers(hosts: &[Host], state: &State) -> Option<String> {
                 .is_none_or(|task| task.node_id != Some(node.id) || task.status.state.is_terminal())
         })?;
         Some(format!("{name} has a container of task {id}, which is not its own any more"))
+    })
+}
+
+/// Places of containers that are no tasks: those that belong to none, and those that are missing though they were promised.
+#[must_use]
+pub(super) fn places(hosts: &[Host], state: &State) -> Option<String> {
+    if let Some(of_nobody) = state.attachments().find(|place| state.node(place.node).is_none()) {
+        return Some(format!("the places of {} are those of a node that is gone", of_nobody.id));
+    }
+    hosts.iter().find_map(|host| {
+        let name = format!("h{}", host.number);
+        let node = state.nodes().find(|node| node.hostname() == name)?;
+        let wrong =
+            state.attachments_of_node(node.id).find_map(|place| host.engine.plain.matches(place).err());
+        wrong.map(|why| format!("{name}: {why}")).or_else(|| {
+            let is_kept = |container: &PlainContainer| {
+                let known = container.attachment.and_then(|id| state.attachment(id));
+                let is_in = |name: &String| {
+                    known
+                        .is_some_and(|known| known.networks.iter().any(|place| *place.network.name == **name))
+                };
+                container.networks.iter().all(is_in)
+            };
+            let lost =
+                host.engine.plain.promises(node.id).into_iter().find(|container| !is_kept(container))?;
+            Some(format!("{name}: {} was promised places in {:?}, and lost them", lost.id, lost.networks))
+        })
     })
 }
 
