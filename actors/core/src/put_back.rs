@@ -62,6 +62,8 @@ bugs! {
     DeposedGoesOn = "deposed-goes-on",
     /// A manager loses its seat though the others who can be reached are no majority (Swarm).
     DemotionLosesQuorum = "demotion-loses-quorum",
+    /// Whoever lost its seat and is given it again votes as if it had never had a log.
+    PromisesForgotten = "promises-forgotten",
     /// Of entries that are applied together only the last one's events are told: an assignment is never sent.
     EventsDropped = "events-dropped",
     // The replicated state.

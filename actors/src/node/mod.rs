@@ -211,7 +211,7 @@ impl Node {
             ));
         }
         // It may have gone down between its demotion and the end of what it kept as a manager.
-        if let Err(error) = node.wipe_raft().await {
+        if let Err(error) = node.forget_log(&member).await {
             tracing::error!(%error, "this worker cannot remove what it kept as a manager");
         }
         Ok(node)
@@ -427,12 +427,17 @@ impl Node {
                     member.set_manager(None);
                     manager.stop().await;
                 }
-                self.wipe_raft().await.map_err(internal)
+                self.forget_log(member).await.map_err(internal)
             }
         }
     }
 
-    /// Forget consensus, wherever it is kept.
+    /// Forget consensus, but for what keeps others safe: the node lost its seat, and may be given it again.
+    async fn forget_log(&self, member: &Member) -> std::io::Result<()> {
+        crate::raft::forget(&self.0.data.raft(), self.0.storage.raft.as_ref(), member.node_id()).await
+    }
+
+    /// Forget all of consensus, wherever it is kept.
     async fn wipe_raft(&self) -> std::io::Result<()> {
         if let Some(disk) = &self.0.storage.raft {
             for name in disk.list().await? {

@@ -200,6 +200,13 @@ impl LogStore {
         frame::salt_number(&self.note.0)
     }
 
+    /// It had voted so before there was this log.
+    pub(super) fn has_voted(&mut self, vote: Option<Vote>) {
+        if vote > self.vote {
+            self.vote = vote;
+        }
+    }
+
     pub(super) fn last(&self) -> Option<LogId> {
         self.shared.index().last()
     }

@@ -15,6 +15,7 @@
 //! - **Slow disks**: a manager whose core waits for its disk keeps hearing and sending heartbeats
 //!   ([`network`], [`pulse`]), so that a slow fsync starts no election.
 //! - **Leadership** is given up by a leader that has not heard from a majority for a second ([`leadership`]).
+//! - **Seats that are given again**: whoever lost its seat forgets its log, and remembers what it had promised ([`former`]).
 //! - **Full disk**: the write is tried again until there is space; the node acknowledges nothing meanwhile and
 //!   neither leads nor votes.
 
@@ -26,6 +27,7 @@ mod disk;
 mod election;
 mod error;
 mod file_disk;
+mod former;
 mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -66,6 +68,7 @@ pub use config::{RaftConfig, Timing};
 pub use disk::{Disk, DiskFuture};
 pub use error::{KeyError, OpenError, ProposeError, SeatError, StartError};
 pub use file_disk::FileDisk;
+pub use former::forget;
 pub use handle::RaftHandle;
 pub use key::{DataKey, FileKey, KeySource};
 pub use leadership::Leadership;

@@ -11,6 +11,7 @@ use super::config::{RaftConfig, Timing};
 use super::disk::Disk;
 use super::error::{OpenError, StartError};
 use super::file_disk::FileDisk;
+use super::former::Former;
 use super::health::Health;
 use super::key::FileKey;
 use super::leadership::{self, Leadership};
@@ -46,6 +47,7 @@ pub(super) struct Inner {
     pub(super) disk: Arc<Closable>,
     pub(super) log: Arc<LogShared>,
     pub(super) snapshots: Arc<SnapshotStore>,
+    pub(super) former: Former,
     pub(super) net: Arc<Net>,
     pub(super) reach: Arc<Reach>,
     pub(super) health: Arc<Health>,
@@ -72,7 +74,9 @@ impl Inner {
             None => Arc::new(FileDisk::open(&config.dir).map_err(|source| OpenError::io("", source))?),
         };
         let disk = Arc::new(Closable::new(disk));
-        let (log, snapshots, machine, view) = open(&config, disk.clone(), &health, &counters).await?;
+        let former = Former::read(&*disk).await.map_err(|source| OpenError::io("former", source))?;
+        let (mut log, snapshots, machine, view) = open(&config, disk.clone(), &health, &counters).await?;
+        log.has_voted(former.vote());
         let log_shared = log.shared();
         let proposal_ids = ProposalIds::new(config.node_id, log.start_id());
         let reach = Arc::new(Reach::new(config.timing.pace));
@@ -102,6 +106,7 @@ impl Inner {
             disk,
             log: log_shared,
             snapshots,
+            former,
             net,
             reach,
             health,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cluster::{Cluster, id, trace};
-use crate::raft::{RaftHandle, SeatError, StartError};
+use crate::raft::{RaftHandle, SeatError, StartError, forget};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn up_to_seven_managers_take_seats_and_an_eighth_is_refused() {
@@ -131,5 +131,42 @@ async fn nothing_is_forced_from_an_empty_disk_and_nothing_begun_twice() {
     let error = cluster.nodes[&1].bootstrap().await.unwrap_err();
     assert!(matches!(error, StartError::AlreadyMember), "{error}");
     cluster.nodes[&1].propose(trace(1)).await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_lost_its_seat_and_its_log_elects_nobody_who_lacks_what_it_had() {
+    let mut cluster = Cluster::of(3).await;
+    let leader = cluster.leader().await;
+    let [forgetful, stale] = cluster.followers(leader)[..] else { panic!("three managers") };
+    cluster.write_at(leader, 1).await;
+    cluster.await_traces(stale, [1]).await;
+    cluster.kill(stale);
+    cluster.start(4).await;
+    cluster.nodes[&leader].take_seat(id(4), "node-4".into()).await.unwrap();
+    // It must first be known to be gone, or so many may not go.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    cluster.nodes[&leader].leave_seat(id(forgetful)).await.unwrap();
+    cluster.write_at(leader, 2).await;
+    cluster.kill(forgetful);
+    let dir = cluster.folder.path().join(forgetful.to_string());
+    forget(&dir, None, id(forgetful)).await.unwrap();
+    let left: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["former"]);
+    // It comes again with an empty log, and hears of nobody but one who thinks that the two are a majority.
+    for (one, other) in [(leader, forgetful), (leader, stale), (4, forgetful), (4, stale)] {
+        cluster.network.cut(id(one), id(other));
+        cluster.network.cut(id(other), id(one));
+    }
+    cluster.start(forgetful).await;
+    cluster.start(stale).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(!cluster.nodes[&stale].leadership().borrow().is_me, "it was elected by one who had forgotten");
+    // With the others about, it follows them, and who had forgotten may have a seat again.
+    cluster.network.heal();
+    cluster.await_traces(stale, [1, 2]).await;
+    let leader = cluster.leader().await;
+    cluster.nodes[&leader].take_seat(id(forgetful), format!("node-{forgetful}")).await.unwrap();
+    cluster.write_at(forgetful, 3).await;
     cluster.stop().await;
 }
