@@ -382,20 +382,30 @@ impl Node {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(self.0.pace.of(SEAT_TIMEOUT), ask).await.map_err(|_| {
+        let late = |_| {
             ApiError::NoLeader(
                 "the managers gave no seat in time; the node is a member and goes on trying: \
                  \"docker info\" tells how it fares"
                     .into(),
             )
-        })
+        };
+        tokio::select! {
+            biased;
+            // It is asked for again at the next start.
+            () = self.to_stop() => Err(ApiError::Internal("the node is stopping".into())),
+            asked = tokio::time::timeout(self.0.pace.of(SEAT_TIMEOUT), ask) => asked.map_err(late),
+        }
     }
 
     /// A manager that stopped between its certificate and its seat asks again; one that has its seat does nothing.
     async fn keep_asking_for_seat(self, member: Arc<Member>, raft: RaftHandle) {
         // Time to read the log and to hear of the members in it.
         tokio::time::sleep(self.0.pace.of(Duration::from_secs(2))).await;
-        while member.manager().is_some() && !raft.voters().contains_key(&member.node_id()) {
+        let is_due = || {
+            let has_seat = raft.voters().contains_key(&member.node_id());
+            member.manager().is_some() && !has_seat && !*self.0.stopping.borrow()
+        };
+        while is_due() {
             let wanted = raft.state().node(member.node_id()).is_none_or(|n| n.spec.role == Role::Manager);
             if !wanted {
                 return;
