@@ -98,9 +98,11 @@ fn restarted(before: &State, service: &Service, old: &Task, new: &Task) -> Vec<S
     if !policy.delay.is_zero() && !waits {
         found.push(format!("task {} follows {} without the delay of {:?}", new.id, old.id, policy.delay));
     }
+    // Who says the same again after something else begins anew.
+    let is_current = |task: &Task| task.spec_version >= service.task_spec_version;
     let attempts = before.tasks_of_service(service.id).filter(|task| {
         let replaced = task.slot == new.slot && task.desired == TaskState::Shutdown;
-        replaced && ended_by_itself(task) && task.spec == new.spec
+        replaced && ended_by_itself(task) && task.spec == new.spec && is_current(task) == is_current(new)
     });
     let attempt = attempts.count() as u64 + 1;
     if policy.max_attempts > 0 && policy.window.is_zero() && attempt > policy.max_attempts {
@@ -149,8 +151,8 @@ mod tests {
         }))
     }
 
-    #[test]
-    fn a_restart_without_delay_or_too_many_of_them_are_found() {
+    /// A service with one task, whose restarts are judged as they come.
+    fn restarting() -> (State, Policies, ServiceSpec) {
         let mut state = State::default();
         let restart =
             RestartPolicy { delay: Duration::from_secs(1), max_attempts: 1, ..RestartPolicy::default() };
@@ -163,21 +165,47 @@ mod tests {
             rollback: None,
             endpoint: EndpointSpec::default(),
         };
-        let service = Service::new(S, spec);
+        let service = Service::new(S, spec.clone());
         let node = Node { id: NodeId::from_u128(1), ..Node::default() };
         apply(&mut state, vec![Write::NodeCreate(Box::new(node)), Write::ServiceCreate(Box::new(service))]);
         let first = task(&state, 1, None);
         apply(&mut state, vec![first]);
         let mut policies = Policies::default();
         assert!(policies.look(&state).is_empty());
-        let mut follow = |number: u128, at| {
-            let stop = Write::TaskDesired(TaskId::from_u128(number - 1), TaskState::Shutdown);
-            let next = task(&state, number, at);
-            apply(&mut state, vec![stop, next]);
-            policies.look(&state)
-        };
-        assert!(follow(2, Some(Timestamp(2_000))).is_empty());
-        let found = follow(3, None);
+        (state, policies, spec)
+    }
+
+    fn follow(
+        state: &mut State,
+        policies: &mut Policies,
+        number: u128,
+        at: Option<Timestamp>,
+    ) -> Vec<String> {
+        let stop = Write::TaskDesired(TaskId::from_u128(number - 1), TaskState::Shutdown);
+        let next = task(state, number, at);
+        apply(state, vec![stop, next]);
+        policies.look(state)
+    }
+
+    #[test]
+    fn a_restart_without_delay_or_too_many_of_them_are_found() {
+        let (mut state, mut policies, _) = restarting();
+        assert!(follow(&mut state, &mut policies, 2, Some(Timestamp(2_000))).is_empty());
+        let found = follow(&mut state, &mut policies, 3, None);
         assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn attempts_begin_anew_when_the_same_is_asked_for_again() {
+        let (mut state, mut policies, spec) = restarting();
+        assert!(follow(&mut state, &mut policies, 2, Some(Timestamp(2_000))).is_empty());
+        let mut other = spec.clone();
+        Arc::make_mut(&mut other.task).container.image = "other".into();
+        for spec in [other, spec] {
+            apply(&mut state, vec![Write::ServiceSpec(S, spec)]);
+            assert!(policies.look(&state).is_empty());
+        }
+        let found = follow(&mut state, &mut policies, 3, Some(Timestamp(2_000)));
+        assert!(found.is_empty(), "{found:?}");
     }
 }
