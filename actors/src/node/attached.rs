@@ -65,8 +65,12 @@ impl Attached {
 
     /// A place is asked for, and nobody knows yet whether and when it will be granted.
     fn doubt(&self) {
-        *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + DOUBT;
-        self.kick.notify_one();
+        let now = Instant::now();
+        let mut until = self.doubt.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *until, now + DOUBT) <= now {
+            // Whoever was in doubt already looks often as it is.
+            self.kick.notify_one();
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<AttachmentId, Held>> {

@@ -123,7 +123,7 @@ pub(super) fn would_grant(inner: &Inner, from: NodeId, their_last: Option<LogId>
         return false;
     }
     (leads || inner.reach.leader_silence() >= inner.timing.lease)
-        && inner.former.allows(their_last, inner.voters().contains_key(&inner.me))
+        && inner.keeps_promises(their_last)
         && is_fit(inner.voters().contains_key(&from), last_log(inner), their_last)
 }
 

@@ -19,7 +19,7 @@ use super::error::OpenError;
 use super::file_disk::FileDisk;
 use super::health::Health;
 use super::key::{FileKey, KeySource};
-use super::replay::{replay, segment_number};
+use super::replay::{is_fresh, replay};
 use super::snapshot::SnapshotStore;
 use super::stats::Counters;
 use super::types::{LogId, Vote};
@@ -96,17 +96,17 @@ impl Former {
 /// If the disk fails. It may then be tried again.
 pub async fn forget(dir: &Path, disk: Option<&Arc<dyn Disk>>, node: NodeId) -> io::Result<()> {
     match disk {
-        Some(disk) => forget_on(disk, &FileKey, node).await,
+        Some(disk) => forget_on(disk, node).await,
         None if !dir.exists() => Ok(()),
-        None => forget_on(&(Arc::new(FileDisk::open(dir)?) as Arc<dyn Disk>), &FileKey, node).await,
+        None => forget_on(&(Arc::new(FileDisk::open(dir)?) as Arc<dyn Disk>), node).await,
     }
 }
 
-async fn forget_on(disk: &Arc<dyn Disk>, keys: &dyn KeySource, node: NodeId) -> io::Result<()> {
+async fn forget_on(disk: &Arc<dyn Disk>, node: NodeId) -> io::Result<()> {
     let names = disk.list().await?;
-    if names.iter().any(|name| segment_number(name).is_some() || name == "snapshot") {
+    if !is_fresh(&names) {
         let former = Former::read(&**disk).await?;
-        let lost = promised(disk, keys, node).await.unwrap_or_else(|error| {
+        let lost = promised(disk, node).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "what this manager had promised cannot be read");
             Former { unknown: true, ..Former::default() }
         });
@@ -118,8 +118,8 @@ async fn forget_on(disk: &Arc<dyn Disk>, keys: &dyn KeySource, node: NodeId) -> 
     Ok(())
 }
 
-async fn promised(disk: &Arc<dyn Disk>, keys: &dyn KeySource, node: NodeId) -> Result<Former, OpenError> {
-    let key = keys.key(Arc::clone(disk), false).await?;
+async fn promised(disk: &Arc<dyn Disk>, node: NodeId) -> Result<Former, OpenError> {
+    let key = FileKey.key(Arc::clone(disk), false).await?;
     let log = replay(disk, &key, node).await?;
     let (health, counters) = (Arc::<Health>::default(), Arc::<Counters>::default());
     let (snapshots, _) = SnapshotStore::open(Arc::clone(disk), key, health, counters).await?;

@@ -85,7 +85,7 @@ impl Inner {
                 if let Some(full) = self.health.full() {
                     return Err(full);
                 }
-                if !self.former.allows(request.last_log_id, self.voters().contains_key(&self.me)) {
+                if !self.keeps_promises(request.last_log_id) {
                     return Err("this manager had entries once that the candidate has not".into());
                 }
                 // Before the core has decided: our own election must not begin in between.

@@ -13,6 +13,7 @@ use super::error::OpenError;
 use super::frame::{Frame, Kind, Scan};
 use super::index::{Index, Place, Segment};
 use super::key::DataKey;
+use super::snapshot;
 use super::types::{Entry, LogId, Vote};
 
 const PREFIX: &str = "log-";
@@ -26,6 +27,11 @@ pub(super) fn segment_name(number: u64) -> String {
 pub(super) fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(PREFIX)?;
     (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok())?
+}
+
+/// Whether a disk with these files holds nothing of consensus yet.
+pub(super) fn is_fresh(names: &[String]) -> bool {
+    !names.iter().any(|name| segment_number(name).is_some() || name == snapshot::FILE)
 }
 
 /// What a segment begins with: all that earlier segments say besides entries.

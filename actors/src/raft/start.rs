@@ -22,11 +22,11 @@ use super::proposal_id::ProposalIds;
 use super::proposer::Proposer;
 use super::reach::Reach;
 use super::read::Reads;
-use super::replay::segment_number;
+use super::replay::is_fresh;
 use super::runtime::Scope;
 use super::snapshot::SnapshotStore;
 use super::stats::Counters;
-use super::types::{Raft, Seat};
+use super::types::{LogId, Raft, Seat};
 use super::{election, housekeeping, pulse};
 
 /// Proposals that may be under way at once.
@@ -131,6 +131,11 @@ impl Inner {
         membership.voter_ids().map(|node| (node, seat(node).unwrap_or_default())).collect()
     }
 
+    /// Whether a vote for one whose log ends there breaks nothing that was promised with a former log.
+    pub(super) fn keeps_promises(&self, theirs: Option<LogId>) -> bool {
+        self.former.allows(theirs, self.voters().contains_key(&self.me))
+    }
+
     /// The address of a manager, or of one that is about to be.
     pub(super) fn address(&self, node: NodeId) -> Option<String> {
         let membership = Arc::clone(&self.raft.metrics().borrow().membership_config);
@@ -165,7 +170,7 @@ async fn open(
     for temporary in names.iter().filter(|name| name.ends_with(".tmp")) {
         disk.remove(temporary).await.map_err(|source| OpenError::io(temporary, source))?;
     }
-    let fresh = !names.iter().any(|name| segment_number(name).is_some() || name == "snapshot");
+    let fresh = is_fresh(&names);
     let keys = config.keys.clone().unwrap_or_else(|| Arc::new(FileKey));
     let key = keys.key(Arc::clone(&disk), fresh).await.map_err(OpenError::from)?;
     let (snapshots, found) =
