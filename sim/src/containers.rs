@@ -53,7 +53,7 @@ struct Inner {
 /// One host's simulated engine. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    host: usize,
+    pub(crate) host: usize,
     inner: Arc<Mutex<Inner>>,
     /// What gives its containers traffic.
     mesh: Slot,

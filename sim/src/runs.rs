@@ -62,12 +62,11 @@ impl Around {
 
     /// One of those containers is removed, or leaves a network, whether the node hears it or not.
     pub(crate) fn disturb_container(&self, number: u64) {
-        let Some(place) = pick(&(0..self.engines.len()).collect::<Vec<_>>(), number).copied() else { return };
-        let engine = &self.engines[place];
+        let Some(engine) = pick(&self.engines, number) else { return };
         if !engine.is_away()
             && let Some(container) = engine.plain.disturb(number / self.engines.len() as u64)
         {
-            self.trace.note(Some(place + 1), format!("{container} is removed, or leaves a network"));
+            self.trace.note(Some(engine.host), format!("{container} is removed, or leaves a network"));
         }
     }
 }

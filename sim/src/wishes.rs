@@ -158,7 +158,7 @@ pub enum Ask {
         /// Which.
         pick: u64,
     },
-    /// Somebody runs a container that is no task, in a network or two.
+    /// Somebody runs a container that is no task, in some networks.
     Run {
         /// Where, and in which.
         pick: u64,
@@ -181,6 +181,9 @@ pub struct Wish {
     pub ask: Ask,
 }
 
+/// How something is asked for that comes, and that it goes.
+type Pair = [fn(u64) -> Ask; 2];
+
 /// All wishes of a run, in order.
 #[must_use]
 pub fn drawn(options: &Options) -> Vec<Wish> {
@@ -194,18 +197,19 @@ pub fn drawn(options: &Options) -> Vec<Wish> {
         let (pick, rounds) = (rng.random(), rng.random_range(1..=5));
         all.push(Wish { at, through: rng.random(), ask: Ask::Unrest { pick, rounds } });
     });
-    let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x6e65);
-    every(options.change_every * NETWORKS_EVERY, options.chaos, &mut rng, |at, rng| {
-        let pick = rng.random();
-        let ask = if rng.random_bool(0.7) { Ask::Network { pick } } else { Ask::Unnetwork { pick } };
-        all.push(Wish { at, through: rng.random(), ask });
-    });
-    let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x7275);
-    every(options.change_every * RUNS_EVERY, options.chaos, &mut rng, |at, rng| {
-        let pick = rng.random();
-        let ask = if rng.random_bool(0.7) { Ask::Run { pick } } else { Ask::Disturb { pick } };
-        all.push(Wish { at, through: rng.random(), ask });
-    });
+    // What comes and goes: it comes more often than it goes.
+    let pairs: [(u64, u32, Pair); 2] = [
+        (0x6e65, NETWORKS_EVERY, [|pick| Ask::Network { pick }, |pick| Ask::Unnetwork { pick }]),
+        (0x7275, RUNS_EVERY, [|pick| Ask::Run { pick }, |pick| Ask::Disturb { pick }]),
+    ];
+    for (salt, times, [comes, goes]) in pairs {
+        let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ salt);
+        every(options.change_every * times, options.chaos, &mut rng, |at, rng| {
+            let pick = rng.random();
+            let ask = if rng.random_bool(0.7) { comes(pick) } else { goes(pick) };
+            all.push(Wish { at, through: rng.random(), ask });
+        });
+    }
     all.sort_by_key(|wish| wish.at);
     all
 }

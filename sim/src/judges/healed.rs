@@ -73,7 +73,7 @@ fn astray(host: &Host, state: &State) -> Option<String> {
 /// What runs and should not, or should and does not.
 fn leftover(host: &Host, state: &State) -> Option<String> {
     let name = format!("h{}", host.number);
-    let node = state.nodes().find(|node| node.hostname() == name)?;
+    let node = leftovers::node_on(host, state)?;
     let wanted: BTreeSet<_> = state
         .tasks_of_node(node.id)
         .filter(|task| task.desired == TaskState::Running && task.status.state == TaskState::Running)

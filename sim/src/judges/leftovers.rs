@@ -1,25 +1,31 @@
 //! What a cluster that is well must not keep: containers of nobody's, and history beyond its limit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use shoal_core::attach::PlainContainer;
-use shoal_core::model::TaskState;
+use shoal_core::model::{Node, TaskState};
 use shoal_core::store::State;
 
 use crate::host::Host;
+
+/// The node of a host.
+pub(super) fn node_on<'a>(host: &Host, state: &'a State) -> Option<&'a Arc<Node>> {
+    let name = format!("h{}", host.number);
+    state.nodes().find(|node| node.hostname() == name)
+}
 
 /// A container that belongs to no task of its host.
 #[must_use]
 pub(super) fn containers(hosts: &[Host], state: &State) -> Option<String> {
     hosts.iter().find_map(|host| {
-        let name = format!("h{}", host.number);
-        let node = state.nodes().find(|node| node.hostname() == name)?;
+        let node = node_on(host, state)?;
         let id = host.engine.all().into_iter().find(|id| {
             state
                 .task(*id)
                 .is_none_or(|task| task.node_id != Some(node.id) || task.status.state.is_terminal())
         })?;
-        Some(format!("{name} has a container of task {id}, which is not its own any more"))
+        Some(format!("h{} has a container of task {id}, which is not its own any more", host.number))
     })
 }
 
@@ -30,24 +36,23 @@ pub(super) fn places(hosts: &[Host], state: &State) -> Option<String> {
         return Some(format!("the places of {} are those of a node that is gone", of_nobody.id));
     }
     hosts.iter().find_map(|host| {
-        let name = format!("h{}", host.number);
-        let node = state.nodes().find(|node| node.hostname() == name)?;
-        let wrong =
-            state.attachments_of_node(node.id).find_map(|place| host.engine.plain.matches(place).err());
-        wrong.map(|why| format!("{name}: {why}")).or_else(|| {
-            let is_kept = |container: &PlainContainer| {
-                let known = container.attachment.and_then(|id| state.attachment(id));
-                let is_in = |name: &String| {
-                    known
-                        .is_some_and(|known| known.networks.iter().any(|place| *place.network.name == **name))
-                };
-                container.networks.iter().all(is_in)
-            };
-            let lost =
-                host.engine.plain.promises(node.id).into_iter().find(|container| !is_kept(container))?;
-            Some(format!("{name}: {} was promised places in {:?}, and lost them", lost.id, lost.networks))
-        })
+        let (node, plain) = (node_on(host, state)?.id, &host.engine.plain);
+        let wrong = state.attachments_of_node(node).find_map(|place| plain.matches(place).err());
+        let lost = || plain.promises(node).into_iter().find(|container| !has_its_places(container, state));
+        let why = wrong.or_else(|| {
+            lost()
+                .map(|lost| format!("{} was promised places in {:?}, and lost them", lost.id, lost.networks))
+        })?;
+        Some(format!("h{}: {why}", host.number))
     })
+}
+
+/// Whether the container has a place in each network that it is in.
+fn has_its_places(container: &PlainContainer, state: &State) -> bool {
+    let known = container.attachment.and_then(|id| state.attachment(id));
+    let names = known.map_or(&[][..], |known| &known.networks).iter().map(|place| &*place.network.name);
+    let names: BTreeSet<&str> = names.collect();
+    container.networks.iter().all(|name| names.contains(&**name))
 }
 
 /// A slot with more ended tasks than are kept.
@@ -70,8 +75,6 @@ pub(super) fn history(state: &State) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use shoal_core::model::{
         EndpointSpec, Meta, Service, ServiceId, ServiceMode, ServiceSpec, Slot, Task, TaskId, TaskStatus,
     };
