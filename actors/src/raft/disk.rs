@@ -32,7 +32,7 @@ pub trait Disk: Send + Sync + 'static {
     /// Remember a few bytes as the content of a file, soon, but not durably. Later notes supersede earlier.
     fn note(&self, name: &str, bytes: Vec<u8>);
 
-    /// Remove a file, if it is there.
+    /// Remove a file, if it is there. It stays away after a power cut once this is done.
     fn remove(&self, name: &str) -> DiskFuture<()>;
 
     /// Do work that may take long (encoding a snapshot) aside, where there is an aside.

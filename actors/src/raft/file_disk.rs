@@ -129,8 +129,10 @@ impl Disk for FileDisk {
     fn remove(&self, name: &str) -> DiskFuture<()> {
         let name = name.to_owned();
         self.run(move |worker| match fs::remove_file(worker.dir.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            // Without that it may be back after a power cut.
+            Ok(()) => File::open(&worker.dir)?.sync_all(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
         })
     }
 
