@@ -113,6 +113,10 @@ bugs! {
     UpdateNeverEnds = "update-never-ends",
     /// An update replaces every task at once, whatever its parallelism.
     UpdateAllAtOnce = "update-all-at-once",
+    /// A task that runs is told to stop before the one runs that shall come first.
+    PredecessorNotKept = "predecessor-not-kept",
+    /// Every change of a service starts its tasks anew, of a label too (Swarm, for constraints).
+    EveryChangeReplaces = "every-change-replaces",
     /// A task is forgotten before its node has said that it stopped (Swarm's orphans).
     ForgottenAlive = "forgotten-alive",
     /// Ended tasks are kept for ever (Swarm's task reaper).
@@ -155,6 +159,8 @@ bugs! {
     OrphansKept = "orphans-kept",
     /// A task that the node does not remember is taken for one without a container: a second one is made.
     ContainerNotLookedFor = "container-not-looked-for",
+    /// A container whose health is checked counts as healthy from its start.
+    HealthIgnored = "health-ignored",
     /// A stop that failed counts as done.
     FailedStopCountsAsDone = "failed-stop-counts-as-done",
     /// A task that is not assigned any more is forgotten while its container runs.

@@ -17,7 +17,7 @@ use shoal_core::task::{
 use super::handle::Shared;
 use super::messages::{ChangeAssignments, Leave, SetComplete, Shutdown, StepDone, StepProgress, Wake};
 use super::records::Records;
-use super::steps::{Gates, Step};
+use super::steps::{Gates, SICK_DRAIN_MAX, Step};
 use super::sweep::Sweep;
 use super::{Clock, Limits, StoredTask, TaskStore};
 
@@ -177,7 +177,9 @@ impl TaskRunner {
         let Some(entry) = self.tasks.get_mut(&id) else { return };
         tracing::debug!(task = %id, ?action, "step");
         let (task, controller) = (entry.task.clone(), self.controller.clone());
-        entry.step = Some(Step::begin(action, self.steps, task, controller, &self.gates, ctx.address()));
+        let drain_max = entry.local.status.is_sick().then_some(SICK_DRAIN_MAX);
+        entry.step =
+            Some(Step::begin((action, drain_max), self.steps, task, controller, &self.gates, ctx.address()));
     }
 
     fn observe(&mut self, id: TaskId, status: TaskStatus, ctx: &mut Context<Self>) {

@@ -16,6 +16,8 @@ use super::messages::{StepDone, StepProgress};
 
 /// A pull tells its progress no more often than this.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// What is under way at an unhealthy task may go on for so long: whoever waits for it may wait for ever.
+pub(super) const SICK_DRAIN_MAX: Duration = Duration::from_secs(10);
 /// The runtime bounds its own calls; these catch one that does not.
 const START_TIME_MAX: Duration = Duration::from_secs(300);
 const STOP_TIME_MAX: Duration = Duration::from_secs(60);
@@ -65,7 +67,7 @@ impl Drop for Step {
 impl Step {
     /// Begin a step; its outcome comes as a message that carries `number`.
     pub(super) fn begin(
-        action: Action,
+        (action, drain_max): (Action, Option<Duration>),
         number: u64,
         task: Arc<Task>,
         controller: Arc<dyn Controller>,
@@ -83,6 +85,7 @@ impl Step {
                     let progress = progress(&task, number, turn, runner.clone());
                     Outcome::Prepared(controller.prepare(&task, progress).await)
                 }
+                Action::Drain => drain(&task, &*controller, drain_max).await,
                 _ => perform(action, &task, &*controller, turn).await,
             };
             runner.do_send(StepDone { task_id: task.id, number, outcome });
@@ -104,13 +107,19 @@ async fn perform(
         Action::Start => Outcome::Started(bounded(START_TIME_MAX, controller.start(task)).await),
         Action::WaitHealthy => Outcome::Healthy(controller.wait_healthy(task.id).await),
         Action::Wait => Outcome::Ended(controller.wait(task.id).await),
-        Action::Drain => {
-            controller.drain(task).await;
-            Outcome::Drained
-        }
+        Action::Drain => drain(task, controller, None).await,
         Action::Stop => Outcome::Stopped(bounded(stop_time, controller.stop(task)).await),
         Action::Remove => Outcome::Removed(bounded(LOOK_TIME_MAX, controller.remove(task.id)).await),
     }
+}
+
+async fn drain(task: &Task, controller: &dyn Controller, most: Option<Duration>) -> Outcome {
+    let drained = controller.drain(task);
+    match most {
+        Some(most) => drop(tokio::time::timeout(most, drained).await),
+        None => drained.await,
+    }
+    Outcome::Drained
 }
 
 async fn bounded<T>(

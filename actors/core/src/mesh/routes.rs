@@ -146,7 +146,7 @@ pub struct Route {
 fn takes_traffic(task: &Task, node: &Node) -> bool {
     let early = task.status.state >= TaskState::Assigned && is_put_back(Bug::TrafficTooEarly);
     let runs = task.status.state == TaskState::Running || early && !task.status.state.is_terminal();
-    runs && task.desired == TaskState::Running && node.status.state != NodeState::Down
+    runs && !task.is_sick() && task.desired == TaskState::Running && node.status.state != NodeState::Down
 }
 
 impl Route {

@@ -87,6 +87,20 @@ fn a_task_takes_traffic_from_when_it_runs_until_it_shall_stop() {
 }
 
 #[test]
+fn an_unhealthy_task_takes_no_traffic_though_it_has_not_ended() {
+    let mut followed = Followed::new();
+    followed.write(vec![
+        Write::ServiceCreate(Box::new(service(1, 80))),
+        Write::TaskCreate(task(7, 1, 1, TaskState::Running).into()),
+        Write::TaskCreate(task(8, 1, 2, TaskState::Running).into()),
+    ]);
+    let state = TaskState::Running;
+    let sick = TaskStatus { state, error: "unhealthy container".into(), ..TaskStatus::default() };
+    assert!(followed.write(vec![Write::TaskStatus(TaskId::from_u128(7), sick)]).is_some());
+    assert_eq!(followed.backends(), ids(&[8]));
+}
+
+#[test]
 fn a_lost_nodes_tasks_take_no_traffic_and_a_service_that_goes_takes_its_route_along() {
     let mut followed = Followed::new();
     followed.write(vec![

@@ -118,10 +118,19 @@ pub struct TaskStatus {
     pub at: Timestamp,
     /// What happens, in words: why it waits, what it does.
     pub message: String,
-    /// What went wrong; empty if nothing.
+    /// What went wrong; empty if nothing. Of a task that has not ended: why it is being stopped.
     pub error: String,
     /// Its container.
     pub container: Option<ContainerStatus>,
+}
+
+impl TaskStatus {
+    /// Whether something went wrong with what was started, and it has not ended yet. (What waits for a place says by its error
+    /// why.)
+    #[must_use]
+    pub fn is_sick(&self) -> bool {
+        matches!(self.state, TaskState::Starting | TaskState::Running) && !self.error.is_empty()
+    }
 }
 
 /// A task.
@@ -175,6 +184,18 @@ impl Task {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.desired <= TaskState::Running && !self.status.state.is_terminal()
+    }
+
+    /// Whether it was found unhealthy and has not ended yet: it gets no traffic any more, and is being stopped.
+    #[must_use]
+    pub fn is_sick(&self) -> bool {
+        self.status.is_sick()
+    }
+
+    /// Whether it runs, and as it should.
+    #[must_use]
+    pub fn runs_well(&self) -> bool {
+        self.status.state == TaskState::Running && !self.is_sick()
     }
 
     /// Whether it holds (or may hold) resources on its node: placed and not known to have ended.

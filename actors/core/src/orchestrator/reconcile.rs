@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Service, ServiceId, ServiceMode, Slot, Task, TaskState};
+use crate::put_back::{Bug, is_put_back};
 
 use super::fate::{Fate, fate};
 use super::outdated::outdated;
@@ -128,7 +129,7 @@ fn settle<'a>(round: &mut Round<'_>, service: &Service, slot: &'a SlotTasks<'a>)
             round.shut_down(task, "its slot has another task");
         }
         if let Some(old) = old
-            && current.status.state == TaskState::Running
+            && (current.runs_well() || is_put_back(Bug::PredecessorNotKept))
         {
             round.shut_down(old, "its successor runs");
         }

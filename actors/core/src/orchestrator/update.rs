@@ -142,11 +142,12 @@ fn write(round: &mut Round<'_>, service: &Service, run: &Run, state: UpdateState
 fn failure<'a>(service: &Service, run: &Run, slot: &Progress<'a>) -> Option<&'a Task> {
     let always = service.spec.task.restart.condition == RestartCondition::Any;
     slot.slot.tasks.iter().map(|task| task.as_ref()).find(|task| {
-        let failed = match task.status.state {
-            TaskState::Failed | TaskState::Rejected => true,
-            TaskState::Complete => always,
-            _ => false,
-        };
+        let failed = task.is_sick()
+            || match task.status.state {
+                TaskState::Failed | TaskState::Rejected => true,
+                TaskState::Complete => always,
+                _ => false,
+            };
         failed && task.spec_version == service.meta.spec_version && task.meta.created_at >= run.started_at
     })
 }

@@ -139,6 +139,9 @@ fn advance(task: &Task, local: &Local, now: Timestamp) -> Next {
     if state < TaskState::Preparing {
         return report(TaskState::Preparing);
     }
+    if let Some(next) = give_up(local, now) {
+        return next;
+    }
     match (state, &local.container) {
         (_, Container::Unknown) => Next::Do(Action::Inspect),
         (TaskState::Preparing, Container::Absent) => Next::Do(Action::Prepare),
@@ -151,8 +154,32 @@ fn advance(task: &Task, local: &Local, now: Timestamp) -> Next {
         (TaskState::Running, Container::Running(_)) => Next::Do(Action::Wait),
         (_, Container::Running(Health::Good)) => report(TaskState::Running),
         (_, Container::Running(Health::Awaited)) => Next::Do(Action::WaitHealthy),
-        (_, Container::Running(Health::Bad)) => Next::Report(failed(local, now, "unhealthy container")),
+        (_, Container::Running(Health::Bad)) => Next::Idle,
     }
+}
+
+/// What was found unhealthy is stopped before it is called failed, so that nothing takes its place beside it. That it is
+/// unhealthy is told before: from then on it gets no traffic.
+fn give_up(local: &Local, now: Timestamp) -> Option<Next> {
+    if !local.status.is_sick() && local.container != Container::Running(Health::Bad) {
+        return None;
+    }
+    if !local.status.is_sick() {
+        return Some(Next::Report(sick(local, now)));
+    }
+    let why = &local.status.error;
+    Some(match &local.container {
+        Container::Unknown => Next::Do(Action::Inspect),
+        Container::Running(_) if drains(local) => Next::Do(Action::Drain),
+        Container::Running(_) if local.attempts < STOP_ATTEMPTS_MAX => Next::Do(Action::Stop),
+        Container::Running(_) => Next::Do(Action::Remove),
+        Container::Exited(exit) => Next::Report(with_exit(failed(local, now, why), exit)),
+        Container::Created | Container::Absent => Next::Report(failed(local, now, why)),
+    })
+}
+
+fn sick(local: &Local, now: Timestamp) -> TaskStatus {
+    TaskStatus { at: now, error: UNHEALTHY.into(), ..local.status.clone() }
 }
 
 /// The same state with other words, if what keeps the task waiting has changed.
@@ -163,6 +190,9 @@ pub fn reworded(local: &Local, now: Timestamp) -> Option<TaskStatus> {
     let differs = state >= TaskState::Accepted && local.status.message != clip(words);
     differs.then(|| TaskStatus { at: now, message: clip(words), ..local.status.clone() })
 }
+
+/// Why an unhealthy task is stopped, and has failed.
+const UNHEALTHY: &str = "unhealthy container";
 
 fn moved(local: &Local, now: Timestamp, state: TaskState) -> TaskStatus {
     debug_assert!(state > local.status.state, "{state:?} after {:?}", local.status.state);

@@ -230,8 +230,52 @@ fn a_container_that_turns_unhealthy_while_running_is_stopped_too() {
     let verdict = ExitStatus { code: 137, error: "unhealthy container".into(), ..ExitStatus::default() };
     toy.local.absorb(Outcome::Ended(Ok(verdict)), toy.now);
     toy.settle(Luck::Works);
-    assert_eq!(toy.local.status.error, "task: non-zero exit (137): unhealthy container");
+    assert_eq!(
+        (toy.local.status.state, &*toy.local.status.error),
+        (TaskState::Failed, "unhealthy container")
+    );
     assert!(matches!(toy.container, Some(RunState::Exited(_))), "{:?}", toy.container);
+}
+
+#[test]
+fn an_unhealthy_task_is_told_then_stopped_and_only_then_failed() {
+    let mut toy = Toy::new();
+    toy.until(TaskState::Running);
+    toy.local.drains = true;
+    toy.local.container = Container::Running(Health::Bad);
+    let mut steps = Vec::new();
+    while toy.local.status.state == TaskState::Running {
+        match step(&toy.task, &toy.local, toy.now) {
+            Next::Do(action) => steps.push(format!("{action:?}")),
+            Next::Report(status) => steps.push(format!("{} {}", status.state.as_str(), status.error)),
+            other => panic!("{other:?}"),
+        }
+        toy.turn(Luck::Works);
+    }
+    assert_eq!(steps, ["running unhealthy container", "Drain", "Stop", "failed unhealthy container"]);
+}
+
+#[test]
+fn a_node_that_starts_again_goes_on_stopping_what_was_unhealthy() {
+    let mut toy = Toy::new();
+    toy.until(TaskState::Running);
+    let error = "unhealthy container".to_owned();
+    toy.local = Local::restored(TaskStatus { error, ..toy.local.status.clone() });
+    // It may have become healthy meanwhile: its word was given.
+    toy.settle(Luck::Works);
+    assert_eq!(toy.local.status.state, TaskState::Failed);
+    assert!(matches!(toy.container, Some(RunState::Exited(_))), "{:?}", toy.container);
+}
+
+#[test]
+fn what_ended_with_an_error_is_looked_at_and_has_failed() {
+    let mut toy = Toy::new();
+    toy.until(TaskState::Running);
+    let exit = ExitStatus { code: 3, error: "no such device".into(), ..ExitStatus::default() };
+    toy.container = Some(RunState::Exited(exit.clone()));
+    toy.local.absorb(Outcome::Ended(Ok(exit)), toy.now);
+    toy.settle(Luck::Works);
+    assert_eq!(toy.local.status.error, "task: non-zero exit (3): no such device");
 }
 
 #[test]

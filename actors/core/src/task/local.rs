@@ -78,7 +78,7 @@ pub struct Local {
     pub removed: bool,
     /// Ended, and its container shall go though its record stays.
     pub discard: bool,
-    /// It was called ended by a health check: whether it still runs has to be found out.
+    /// It was called ended by a health check: whether it still runs has to be found out. If so it is unhealthy.
     pub verify: bool,
     /// Whether its traffic has to end before it is asked to stop.
     pub drains: bool,
@@ -115,9 +115,12 @@ impl Local {
     pub fn absorb(&mut self, outcome: Outcome, now: Timestamp) {
         match outcome {
             Outcome::Inspected(result) => self.take(result, now, |local, found| {
-                local.verify = false;
                 local.keep_ids(found.status);
-                local.container = known(found.state);
+                local.container = match known(found.state) {
+                    Container::Running(_) if local.verify => Container::Running(Health::Bad),
+                    other => other,
+                };
+                local.verify = false;
             }),
             Outcome::Prepared(result) => self.take(result, now, |local, status| {
                 // One that has run already was made in an earlier life: it must not be started anew.
@@ -145,7 +148,7 @@ impl Local {
             }),
             Outcome::Ended(result) => self.take(result, now, |local, exit| {
                 local.verify = !exit.error.is_empty();
-                local.container = Container::Exited(exit);
+                local.container = if local.verify { Container::Unknown } else { Container::Exited(exit) };
             }),
             Outcome::Stopped(Err(_)) if is_put_back(Bug::FailedStopCountsAsDone) => {
                 self.container = Container::Exited(ExitStatus::default());
@@ -203,8 +206,10 @@ impl Local {
 fn known(state: RunState) -> Container {
     match state {
         RunState::Created => Container::Created,
-        RunState::Running { healthy: Some(false) } => Container::Running(Health::Awaited),
-        RunState::Running { healthy: None | Some(true) } => Container::Running(Health::Good),
+        RunState::Running { healthy: Some(false) } if !is_put_back(Bug::HealthIgnored) => {
+            Container::Running(Health::Awaited)
+        }
+        RunState::Running { .. } => Container::Running(Health::Good),
         RunState::Exited(exit) => Container::Exited(exit),
     }
 }
