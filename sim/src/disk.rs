@@ -9,7 +9,12 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shoal_actors::raft::{Disk, DiskFuture};
+use tokio::time::Instant;
 
+/// A disk writes so many bytes as one.
+const SECTOR: usize = 512;
+/// A note that is older was synced by the system meanwhile.
+const NOTES_SYNCED_AFTER: Duration = Duration::from_secs(5);
 /// What a record of the log begins with.
 const RECORD: &[u8] = b"\xF7sF1";
 
@@ -21,6 +26,43 @@ struct UnderWay {
 
 /// Files by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// What a power cut can do beyond what a killed process loses. Its own dice: a disk without it throws as it always did.
+struct PowerCuts {
+    rng: ChaCha8Rng,
+    /// Files that were noted and not synced yet: since when, and what was there before.
+    notes: BTreeMap<String, (Instant, Option<Vec<u8>>)>,
+    /// Files being replaced, by number.
+    replacing: BTreeMap<u64, (String, Vec<u8>)>,
+    /// Whether a note was lost, and nothing noted since.
+    lost: bool,
+}
+
+impl PowerCuts {
+    /// A file is noted, in place of this content.
+    fn note(&mut self, name: &str, before: Option<Vec<u8>>) {
+        self.lost = false;
+        let is_synced = |(since, _): &(Instant, _)| since.elapsed() >= NOTES_SYNCED_AFTER;
+        if self.notes.get(name).is_none_or(is_synced) {
+            self.notes.insert(name.to_owned(), (Instant::now(), before));
+        }
+    }
+
+    /// What was being done to a file is of no account any more.
+    fn forget(&mut self, name: &str) {
+        self.notes.remove(name);
+        self.replacing.retain(|_, (other, _)| other != name);
+    }
+
+    /// Of a write in place, which of its sectors arrived; all it is made of, if none is torn out.
+    fn arrived(&mut self, write: &UnderWay) -> Vec<std::ops::Range<usize>> {
+        let (begin, end) = (write.offset, write.offset + write.bytes.len());
+        let sectors = begin / SECTOR..end.div_ceil(SECTOR);
+        let within =
+            |sector: usize| (sector * SECTOR).max(begin) - begin..((sector + 1) * SECTOR).min(end) - begin;
+        sectors.filter(|_| self.rng.random_bool(0.5)).map(within).collect()
+    }
+}
 
 struct Inner {
     files: Files,
@@ -39,6 +81,9 @@ struct Inner {
     stall: Duration,
     uneven: bool,
     rng: ChaCha8Rng,
+    power_cuts: Option<PowerCuts>,
+    /// Notes that were lost so far.
+    notes_lost: u64,
 }
 
 impl Inner {
@@ -49,6 +94,37 @@ impl Inner {
             file.resize(file.len().max(end), 0);
             file[offset..end].copy_from_slice(bytes);
         }
+    }
+
+    /// A write is done, and so are those to the same file that were begun before it.
+    fn land(&mut self, number: u64, write: &UnderWay) {
+        let mut before: Vec<UnderWay> = Vec::new();
+        for (_, other) in self.under_way.range_mut(..number).filter(|(_, other)| other.name == write.name) {
+            let (name, bytes) = (other.name.clone(), std::mem::take(&mut other.bytes));
+            before.push(UnderWay { name, offset: other.offset, bytes });
+        }
+        for write in before.iter().chain([write]).filter(|write| !write.bytes.is_empty()) {
+            self.put(&write.name, write.offset, &write.bytes);
+        }
+    }
+
+    /// The power fails: of notes and files that were being replaced the old content is there or the new.
+    fn lose_what_was_not_synced(&mut self) {
+        let Some(cuts) = &mut self.power_cuts else { return };
+        let (notes, replacing) = (std::mem::take(&mut cuts.notes), std::mem::take(&mut cuts.replacing));
+        let lost: Vec<_> = notes.into_iter().filter(|_| cuts.rng.random_bool(0.5)).collect();
+        cuts.lost |= !lost.is_empty();
+        let arrived: Vec<_> = replacing.into_values().filter(|_| cuts.rng.random_bool(0.5)).collect();
+        for (name, (_, before)) in lost {
+            self.version += 1;
+            self.notes_lost += 1;
+            match before {
+                Some(before) => self.files.insert(name, before),
+                None => self.files.remove(&name),
+            };
+        }
+        self.version += u64::from(!arrived.is_empty());
+        self.files.extend(arrived);
     }
 }
 
@@ -80,8 +156,31 @@ impl SimDisk {
             stall: Duration::ZERO,
             uneven: false,
             rng: ChaCha8Rng::seed_from_u64(seed),
+            power_cuts: None,
+            notes_lost: 0,
         };
         Self(Arc::new(Mutex::new(inner)))
+    }
+
+    /// From now on a crash of its machine is as when the power fails: notes of the last seconds may be lost, any sectors of
+    /// a write under way may have arrived, and a file that was being replaced may be there.
+    pub fn set_power_cuts(&self, seed: u64) {
+        let rng = ChaCha8Rng::seed_from_u64(seed ^ 0xdead);
+        self.lock().power_cuts =
+            Some(PowerCuts { rng, notes: BTreeMap::new(), replacing: BTreeMap::new(), lost: false });
+    }
+
+    /// The system syncs all that was noted.
+    pub fn sync_notes(&self) {
+        if let Some(cuts) = &mut self.lock().power_cuts {
+            cuts.notes.clear();
+        }
+    }
+
+    /// How many notes were lost, each in its time.
+    #[must_use]
+    pub fn notes_lost(&self) -> u64 {
+        self.lock().notes_lost
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -150,7 +249,15 @@ impl SimDisk {
     pub fn crash(&self) {
         let mut inner = self.lock();
         inner.epoch += 1;
+        inner.lose_what_was_not_synced();
         for (_, write) in std::mem::take(&mut inner.under_way) {
+            let torn = |cuts: &mut PowerCuts| cuts.rng.random_bool(0.3).then(|| cuts.arrived(&write));
+            if let Some(sectors) = inner.power_cuts.as_mut().and_then(torn) {
+                for sector in sectors {
+                    inner.put(&write.name, write.offset + sector.start, &write.bytes[sector]);
+                }
+                continue;
+            }
             let arrived = match inner.rng.random_range(0..3) {
                 0 => 0,
                 1 => inner.rng.random_range(0..=write.bytes.len()),
@@ -168,12 +275,20 @@ impl SimDisk {
         inner.harm += 1;
         inner.under_way.clear();
         inner.files.clear();
+        if let Some(cuts) = &mut inner.power_cuts {
+            cuts.notes.clear();
+            cuts.replacing.clear();
+        }
     }
 
-    /// One bit flips in what is written; `which` says where. Nothing if nothing is written.
+    /// One bit flips in what is written; `which` says where. Nothing if nothing is written, nor if the notes were lost by
+    /// which damage at the end can be told: nobody can bear both.
     pub fn rot(&self, which: u64) -> Option<String> {
         let mut inner = self.lock();
         let inner = &mut *inner;
+        if inner.power_cuts.as_ref().is_some_and(|cuts| cuts.lost) {
+            return None;
+        }
         let total: usize = inner.files.values().map(Vec::len).sum();
         let mut bit =
             usize::try_from(which % (u64::try_from(total * 8).ok().filter(|bits| *bits > 0)?)).ok()?;
@@ -235,7 +350,7 @@ impl Disk for SimDisk {
             let mut inner = disk.lock();
             match inner.under_way.remove(&number) {
                 Some(write) if inner.epoch == epoch => {
-                    inner.put(&write.name, write.offset, &write.bytes);
+                    inner.land(number, &write);
                     Ok(())
                 }
                 _ => Err(io::Error::other("the machine went down")),
@@ -252,6 +367,12 @@ impl Disk for SimDisk {
                 if inner.full {
                     return Err(io::ErrorKind::StorageFull.into());
                 }
+                inner.number += 1;
+                let number = inner.number;
+                if let Some(cuts) = &mut inner.power_cuts {
+                    cuts.forget(&name);
+                    cuts.replacing.insert(number, (name.clone(), bytes.clone()));
+                }
                 // The file's, and its folder's.
                 (inner.epoch, Self::sync_time(&mut inner) + Self::sync_time(&mut inner))
             };
@@ -259,6 +380,9 @@ impl Disk for SimDisk {
             let mut inner = disk.lock();
             if inner.epoch != epoch {
                 return Err(io::Error::other("the machine went down"));
+            }
+            if let Some(cuts) = &mut inner.power_cuts {
+                cuts.forget(&name);
             }
             inner.version += 1;
             inner.files.insert(name, bytes);
@@ -270,7 +394,10 @@ impl Disk for SimDisk {
         let mut inner = self.lock();
         if !inner.full {
             inner.version += 1;
-            inner.files.insert(name.to_owned(), bytes);
+            let before = inner.files.insert(name.to_owned(), bytes);
+            if let Some(cuts) = &mut inner.power_cuts {
+                cuts.note(name, before);
+            }
         }
     }
 
@@ -281,6 +408,9 @@ impl Disk for SimDisk {
             let mut inner = disk.lock();
             inner.version += 1;
             inner.files.remove(&name);
+            if let Some(cuts) = &mut inner.power_cuts {
+                cuts.forget(&name);
+            }
             Ok(())
         })
     }
@@ -317,6 +447,36 @@ mod tests {
             let arrived = disk.read("log").await.unwrap();
             assert!(arrived.len() <= 100 && arrived.iter().all(|byte| *byte == 7), "{arrived:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_power_cut_leaves_old_or_new_of_what_was_not_synced() {
+        let (mut notes, mut files, mut holes) = (BTreeMap::new(), BTreeMap::new(), 0);
+        for seed in 0..100 {
+            let millis = Duration::from_millis(5);
+            let disk = SimDisk::new(seed, (millis, millis));
+            disk.set_power_cuts(seed);
+            disk.replace("log", Vec::new()).await.unwrap();
+            disk.note("noted", vec![1]);
+            tokio::time::sleep(NOTES_SYNCED_AFTER).await;
+            disk.note("noted", vec![2]);
+            disk.note("noted", vec![3]);
+            disk.replace("key", vec![1]).await.unwrap();
+            let writing = tokio::spawn(disk.write("log", 100, vec![7; 4 * SECTOR]));
+            let replacing = tokio::spawn(disk.replace("key", vec![2]));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            disk.crash();
+            assert!(writing.await.unwrap().is_err() && replacing.await.unwrap().is_err());
+            *notes.entry(disk.read("noted").await.unwrap()).or_insert(0) += 1;
+            *files.entry(disk.read("key").await.unwrap()).or_insert(0) += 1;
+            let log = disk.read("log").await.unwrap();
+            let first = log.iter().position(|byte| *byte == 7).unwrap_or(log.len());
+            holes += u32::from(first > 100 && first < log.len() || log[first..].contains(&0));
+        }
+        // What was noted seconds before is synced, and nothing is there that never was.
+        assert_eq!(notes.keys().cloned().collect::<Vec<_>>(), [vec![1], vec![3]], "{notes:?}");
+        assert_eq!(files.keys().cloned().collect::<Vec<_>>(), [vec![1], vec![2]], "{files:?}");
+        assert!(holes > 5, "{holes}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ use shoal_sim::fabric::{Depth, Fabric};
 use shoal_sim::hooks;
 use shoal_sim::host::address;
 use shoal_sim::trace::Trace;
-use support::{Ground, NOW};
+use support::{Ground, Join, NOW};
 
 /// Each case is run so often, each time with other latencies.
 const SEEDS: u64 = 5;
@@ -50,6 +50,11 @@ impl Ground for Simulated {
 
     fn hole(&self) -> SocketAddr {
         self.next()
+    }
+
+    fn membership(&self) -> Option<Join> {
+        let Fabric::Fast(_, members) = self.fabric.clone() else { return None };
+        Some(Arc::new(move |config| members.join(&config)))
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod lines;
+pub mod members;
 
 /// A test of each case, on the ground that `$run` gives it.
 macro_rules! cases {
@@ -40,7 +41,11 @@ macro_rules! cases {
                 a_dial_that_is_given_up_leaves_nothing,
                 without_a_certificate_nobody_is_accepted,
                 a_closed_carrier_tells_everybody_and_opens_nothing,
-                silence_is_noticed
+                silence_is_noticed;
+            members:
+                nodes_find_each_other_hear_values_and_notice_a_dead_one,
+                who_comes_back_is_known_by_its_new_incarnation,
+                another_cluster_is_not_heard
         }
     };
     (@ $run:path, $($module:ident: $($case:ident),+);+) => {

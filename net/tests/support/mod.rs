@@ -9,6 +9,7 @@ use std::time::Duration;
 use shoal_core::model::{ClusterId, NodeId, Role, Timestamp};
 use shoal_core::task::BoxFuture;
 use shoal_net::ca::CertificateAuthority;
+use shoal_net::gossip::{self, GossipConfig, Membership};
 use shoal_net::identity::{Credentials, NodeKey};
 use shoal_net::line::Carrier;
 use shoal_net::task::Scope;
@@ -20,6 +21,9 @@ pub const DAY: u64 = 24 * 3_600_000;
 pub const CLUSTER: ClusterId = ClusterId::from_u128(1);
 pub const WAIT: Duration = Duration::from_secs(3);
 
+/// Lets a node take part in the talk about who is alive.
+pub type Join = Arc<dyn Fn(GossipConfig) -> Arc<dyn Membership>>;
+
 /// What carries connections, of which the tests know nothing more.
 pub trait Ground: Send + Sync + 'static {
     /// What carries those of an endpoint at this address, or at any.
@@ -28,6 +32,10 @@ pub trait Ground: Send + Sync + 'static {
     fn killed(&self, at: SocketAddr, held: Box<dyn Any>) -> BoxFuture<'_, ()>;
     /// An address at which nobody answers.
     fn hole(&self) -> SocketAddr;
+    /// What takes gossip's place, if anything does.
+    fn membership(&self) -> Option<Join> {
+        None
+    }
 }
 
 /// UDP on this machine.
@@ -127,6 +135,14 @@ impl World {
         let key = NodeKey::generate().unwrap();
         let cert = self.ca.sign(&key.csr().unwrap(), identity, Timestamp(from), Timestamp(until)).unwrap();
         Arc::new(Credentials::new(key, cert, self.ca.to_root_ca().cert_der).unwrap())
+    }
+
+    /// An endpoint's part in the talk about who is alive.
+    pub async fn member(&self, endpoint: &Endpoint, config: GossipConfig) -> Arc<dyn Membership> {
+        match self.ground.membership() {
+            Some(join) => join(config),
+            None => gossip::start(endpoint, config, &Scope::new()).await.unwrap(),
+        }
     }
 
     /// Credentials signed by this authority, but trusting another's root: an intruder that dials `there`.
