@@ -20,6 +20,22 @@ use crate::plain::Plain;
 use crate::trace::Trace;
 use crate::wishes::CRASHES;
 
+/// There is no such image.
+pub const ABSENT: &str = "absent:";
+/// Containers of such an image do not hear their stop signal.
+pub const DEAF: &str = "deaf:";
+/// Containers of such an image end by themselves, with the code behind it.
+pub const ENDS: &str = "ends:";
+
+/// How containers of such an image end by themselves.
+fn ends_with(image: &str) -> Option<i64> {
+    let code = image
+        .strip_prefix(ENDS)
+        .and_then(|rest| rest.split(':').next())
+        .map(|code| code.parse().unwrap_or(0));
+    code.or_else(|| image.starts_with(CRASHES).then_some(1))
+}
+
 /// How likely each mishap is, for one container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mishaps {
@@ -31,11 +47,25 @@ pub struct Mishaps {
     pub slow_starts: f64,
     /// It does not hear its stop signal: it is killed when its grace is over.
     pub slow_stops: f64,
+    /// Where its health is checked: it never becomes healthy, or is so for a while only.
+    #[serde(default)]
+    pub sick: f64,
+}
+
+/// What becomes of a container's health once it is started.
+#[derive(Debug, Clone, Copy)]
+struct Health {
+    healthy_after: Duration,
+    /// Found unhealthy so long after that, or instead of it.
+    sick_after: Option<Duration>,
+    never: bool,
 }
 
 struct Container {
     state: watch::Sender<RunState>,
     number: u64,
+    /// Found unhealthy for good.
+    sick: bool,
 }
 
 struct Inner {
@@ -46,8 +76,8 @@ struct Inner {
     away: bool,
     /// How often the machine was lost.
     wipes: u64,
-    /// Tasks whose containers were started once.
-    started: BTreeSet<TaskId>,
+    /// Tasks whose containers could serve once: they were started, and healthy where that is checked.
+    ready: BTreeSet<TaskId>,
 }
 
 /// One host's simulated engine. Cheap to clone.
@@ -73,7 +103,7 @@ impl Engine {
             numbers: 0,
             away: false,
             wipes: 0,
-            started: BTreeSet::new(),
+            ready: BTreeSet::new(),
         };
         Self { host, inner: Arc::new(Mutex::new(inner)), mesh, plain: Plain::default(), trace }
     }
@@ -119,12 +149,18 @@ impl Engine {
         inner.containers.get(&task).is_some_and(|c| matches!(*c.state.borrow(), RunState::Running { .. }))
     }
 
-    /// Whether the task's container is made and was never started, nor one made before it.
+    /// Whether the task's container is there and could never serve so far, nor one made before it: it was not started, or
+    /// has not been healthy yet.
     #[must_use]
-    pub fn is_made(&self, task: TaskId) -> bool {
+    pub fn is_unready(&self, task: TaskId) -> bool {
         let inner = self.lock();
-        let is_new = |container: &Container| *container.state.borrow() == RunState::Created;
-        inner.containers.get(&task).is_some_and(is_new) && !inner.started.contains(&task)
+        let unready = |container: &Container| {
+            matches!(
+                *container.state.borrow(),
+                RunState::Created | RunState::Running { healthy: Some(false) }
+            )
+        };
+        inner.containers.get(&task).is_some_and(unready) && !inner.ready.contains(&task)
     }
 
     /// The machine is lost, and all containers with it.
@@ -133,6 +169,14 @@ impl Engine {
         inner.containers.clear();
         inner.wipes += 1;
         self.plain.wipe();
+    }
+
+    /// The machine goes down and comes up again: no container of a task runs any more.
+    pub fn reboot(&self) {
+        self.all().into_iter().filter(|task| self.serves(*task)).for_each(|task| {
+            self.exit(task, 137);
+            self.step(task, "exited");
+        });
     }
 
     fn step(&self, task: TaskId, step: &str) {
@@ -149,8 +193,8 @@ impl Engine {
     }
 
     /// Make a container, unless the machine was lost since.
-    fn make(&self, id: TaskId, wipes: u64) -> Result<ContainerStatus, ControllerError> {
-        if self.happens(|mishaps| mishaps.prepare_fails) {
+    fn make(&self, id: TaskId, wipes: u64, image: &str) -> Result<ContainerStatus, ControllerError> {
+        if self.happens(|mishaps| mishaps.prepare_fails) || image.starts_with(ABSENT) {
             return Err(ControllerError::Task("simulated: no such image".into()));
         }
         {
@@ -161,7 +205,8 @@ impl Engine {
             if !inner.containers.contains_key(&id) {
                 inner.numbers += 1;
                 let number = inner.numbers;
-                inner.containers.insert(id, Container { state: watch::channel(RunState::Created).0, number });
+                let state = watch::channel(RunState::Created).0;
+                inner.containers.insert(id, Container { state, number, sick: false });
             }
         }
         self.step(id, "prepared");
@@ -187,7 +232,9 @@ impl Engine {
             _ => None,
         };
         let container_id = format!("h{}-{}", self.host, container.number);
-        Ok(ContainerStatus { container_id, pid: None, exit_code, oom_killed: false })
+        let runs = matches!(*container.state.borrow(), RunState::Running { .. });
+        let pid = u32::try_from(container.number).ok().filter(|_| runs);
+        Ok(ContainerStatus { container_id, pid, exit_code, oom_killed: false })
     }
 
     fn watch(&self, id: TaskId) -> Result<watch::Receiver<RunState>, ControllerError> {
@@ -204,6 +251,75 @@ impl Engine {
                 }
                 ends
             });
+        }
+    }
+
+    /// What will become of its health.
+    fn health(&self) -> Health {
+        let (healthy_after, sick_after, never) = {
+            let mut inner = self.lock();
+            let rng = &mut inner.rng;
+            (rng.random_range(50..3_000), rng.random_range(500..10_000), rng.random::<bool>())
+        };
+        let sick = self.happens(|mishaps| mishaps.sick);
+        Health {
+            healthy_after: Duration::from_millis(healthy_after),
+            sick_after: sick.then(|| Duration::from_millis(sick_after)),
+            never,
+        }
+    }
+
+    /// It becomes healthy, and perhaps sick.
+    async fn live(self, id: TaskId, health: Health) {
+        tokio::time::sleep(health.healthy_after).await;
+        if health.sick_after.is_none() || !health.never {
+            self.lock().ready.insert(id);
+            self.turn(id, true);
+        }
+        if let Some(after) = health.sick_after {
+            tokio::time::sleep(after).await;
+            self.turn(id, false);
+        }
+    }
+
+    fn turn(&self, id: TaskId, healthy: bool) {
+        let mut inner = self.lock();
+        let Some(container) = inner.containers.get_mut(&id) else { return };
+        container.sick = !healthy;
+        let turns = container.state.send_if_modified(|state| {
+            let runs = matches!(state, RunState::Running { .. });
+            if runs {
+                *state = RunState::Running { healthy: Some(healthy) };
+            }
+            runs
+        });
+        drop(inner);
+        if turns {
+            self.step(id, if healthy { "healthy" } else { "unhealthy" });
+        }
+    }
+
+    fn is_sick(&self, id: TaskId) -> bool {
+        self.lock().containers.get(&id).is_some_and(|container| container.sick)
+    }
+
+    /// Until it has ended or is found unhealthy, or until it is healthy if that is asked for.
+    async fn until_verdict(&self, id: TaskId, healthy_too: bool) -> Result<RunState, ControllerError> {
+        let mut watched = self.watch(id)?;
+        loop {
+            let state = watched.borrow_and_update().clone();
+            let waits = match state {
+                RunState::Running { healthy: Some(false) } => !self.is_sick(id),
+                RunState::Running { .. } => !healthy_too,
+                RunState::Created => !healthy_too,
+                RunState::Exited(_) => false,
+            };
+            if !waits {
+                return Ok(state);
+            }
+            if watched.changed().await.is_err() {
+                return Err(ControllerError::NotFound(id));
+            }
         }
     }
 
@@ -251,12 +367,13 @@ impl Controller for Engine {
             // An engine goes on with what it was asked for, also when nobody waits for it any more.
             let (tell, told) = oneshot::channel();
             let (engine, id, wipes) = (self.clone(), task.id, self.lock().wipes);
+            let image = task.spec.container.image.clone();
             tokio::spawn(async move {
                 engine.pause(5, 50).await;
                 if engine.happens(|mishaps| mishaps.slow_starts) {
                     engine.pause(200, 5_000).await;
                 }
-                let _ = tell.send(engine.make(id, wipes));
+                let _ = tell.send(engine.make(id, wipes, &image));
             });
             told.await
                 .unwrap_or_else(|_| Err(ControllerError::Unavailable("simulated engine is gone".into())))
@@ -270,30 +387,37 @@ impl Controller for Engine {
             if self.happens(|mishaps| mishaps.slow_starts) {
                 self.pause(1_000, 10_000).await;
             }
-            let crash =
-                self.happens(|mishaps| mishaps.crashes) || task.spec.container.image.starts_with(CRASHES);
-            let crash_after = {
+            let container = &task.spec.container;
+            let ends = ends_with(&container.image);
+            let crashes = self.happens(|mishaps| mishaps.crashes);
+            let checked = container.healthcheck.is_some().then(|| self.health());
+            let (ends_after, started) = {
                 let mut inner = self.lock();
                 let after = inner.rng.random_range(10..2_000);
                 let container = inner.containers.get(&task.id).ok_or(ControllerError::NotFound(task.id))?;
-                container.state.send_if_modified(|state| {
+                let started = container.state.send_if_modified(|state| {
                     let starts = *state == RunState::Created;
                     if starts {
-                        *state = RunState::Running { healthy: None };
+                        *state = RunState::Running { healthy: checked.map(|_| false) };
                     }
                     starts
                 });
-                inner.started.insert(task.id);
-                crash.then(|| Duration::from_millis(after))
+                if checked.is_none() {
+                    inner.ready.insert(task.id);
+                }
+                (Duration::from_millis(after), started)
             };
             self.step(task.id, "started");
-            if let Some(after) = crash_after {
+            if let Some(code) = ends.or_else(|| crashes.then_some(1)) {
                 let (engine, id) = (self.clone(), task.id);
                 tokio::spawn(async move {
-                    tokio::time::sleep(after).await;
-                    engine.exit(id, 1);
+                    tokio::time::sleep(ends_after).await;
+                    engine.exit(id, code);
                     engine.step(id, "exited");
                 });
+            }
+            if let Some(health) = checked.filter(|_| started) {
+                tokio::spawn(self.clone().live(task.id, health));
             }
             self.status(task.id)
         })
@@ -302,14 +426,18 @@ impl Controller for Engine {
     fn wait_healthy(&self, task: TaskId) -> BoxFuture<'_, Result<RunState, ControllerError>> {
         Box::pin(async move {
             self.answer()?;
-            Ok(self.watch(task)?.borrow().clone())
+            self.until_verdict(task, true).await
         })
     }
 
     fn wait(&self, task: TaskId) -> BoxFuture<'_, Result<ExitStatus, ControllerError>> {
         Box::pin(async move {
             self.answer()?;
-            self.until_exit(task).await
+            match self.until_verdict(task, false).await? {
+                RunState::Exited(exit) => Ok(exit),
+                // It may run on.
+                _ => Ok(ExitStatus { code: 1, error: "unhealthy container".into(), ..ExitStatus::default() }),
+            }
         })
     }
 
@@ -320,7 +448,8 @@ impl Controller for Engine {
                 mesh.stops(task.id);
             }
             self.pause(10, 100).await;
-            let deaf = self.happens(|mishaps| mishaps.slow_stops);
+            let deaf = self.happens(|mishaps| mishaps.slow_stops)
+                || task.spec.container.image.starts_with(DEAF) && self.serves(task.id);
             if deaf {
                 tokio::time::sleep(task.spec.container.stop_grace()).await;
             }
@@ -359,5 +488,94 @@ impl Controller for Engine {
             }
             Ok(found)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_core::model::{
+        ContainerSpec, HealthConfig, NodeId, ServiceId, Slot, TaskSpec, TaskState, TaskStatus,
+    };
+    use shoal_core::task::conformance::{Programs, check};
+
+    use super::*;
+
+    fn engine(seed: u64) -> Engine {
+        Engine::new(1, seed, crate::mesh::Slot::default(), Trace::new(false))
+    }
+
+    fn container(image: &str) -> ContainerSpec {
+        ContainerSpec {
+            image: image.to_owned(),
+            stop_grace_period: Some(Duration::from_millis(500)),
+            ..ContainerSpec::default()
+        }
+    }
+
+    fn task(number: u128, container: ContainerSpec) -> Task {
+        Task {
+            meta: Default::default(),
+            id: TaskId::from_u128(number),
+            service_id: ServiceId::from_u128(1),
+            service_name: "s".into(),
+            slot: Slot::Replica(1),
+            node_id: Some(NodeId::from_u128(1)),
+            spec: Arc::new(TaskSpec { container, ..TaskSpec::default() }),
+            spec_version: 0,
+            ports: Vec::new(),
+            networks: Vec::new(),
+            desired: TaskState::Running,
+            start_after: None,
+            status: TaskStatus::default(),
+        }
+    }
+
+    async fn started(engine: &Engine, task: &Task) {
+        engine.prepare(task, Arc::new(|_| {})).await.unwrap();
+        engine.start(task).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn simulated_containers_keep_the_contract_of_every_runtime() {
+        let programs = Programs {
+            pause: Arc::new(|| Box::pin(tokio::time::sleep(Duration::from_secs(3)))),
+            sleeps: container("image:1"),
+            ends_well: container("ends:0"),
+            ends_with_3: container("ends:3:1"),
+            is_stubborn: container("deaf:1"),
+            is_impossible: container("absent:1"),
+        };
+        for seed in 0..20 {
+            check(&engine(seed), &task(100, container("image:1")), &programs).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_checked_container_is_ready_once_it_is_healthy_and_its_end_is_told_when_it_is_sick() {
+        let test = ["CMD", "check"].map(str::to_owned).into();
+        let healthcheck = Some(HealthConfig { test, ..HealthConfig::default() });
+        let checked = task(1, ContainerSpec { healthcheck, ..container("image:1") });
+        let (mut healthy, mut sick) = (0, 0);
+        for seed in 0..40 {
+            let engine = engine(seed);
+            engine.set_mishaps(Mishaps { sick: 0.5, ..Mishaps::default() });
+            started(&engine, &checked).await;
+            assert!(engine.is_unready(checked.id) && engine.serves(checked.id));
+            match engine.wait_healthy(checked.id).await.unwrap() {
+                RunState::Running { healthy: Some(true) } => assert!(!engine.is_unready(checked.id)),
+                state => {
+                    assert_eq!(state, RunState::Running { healthy: Some(false) });
+                    assert!(engine.is_unready(checked.id), "never healthy");
+                }
+            }
+            match tokio::time::timeout(Duration::from_secs(60), engine.wait(checked.id)).await {
+                Ok(exit) => {
+                    assert_eq!(exit.unwrap().error, "unhealthy container");
+                    sick += 1;
+                }
+                Err(_) => healthy += 1,
+            }
+        }
+        assert!(healthy > 5 && sick > 5, "{healthy} {sick}");
     }
 }

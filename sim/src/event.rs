@@ -44,6 +44,8 @@ pub enum What {
         label: String,
         /// Its size.
         bytes: usize,
+        /// Of what it says: two of one size may differ.
+        digest: u64,
         /// When it arrived; `None` if it was lost.
         arrived_us: Option<u64>,
     },

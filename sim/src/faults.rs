@@ -65,6 +65,22 @@ pub enum Fault {
     Brownout(usize, Duration),
     /// The first are gone, so that hardly a majority of the managers is left; meanwhile somebody demotes the second.
     Shorthanded(BTreeSet<usize>, usize),
+    /// The machine goes down and comes up again: its engine's containers are there, and ended.
+    Reboot(usize),
+    /// A manager hears nobody while a worker is promoted and another manager demoted and promoted again; then it hears that
+    /// one alone, which hears nobody else.
+    Reseated(Recast),
+}
+
+/// Hosts whose nodes change their roles while one of them is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recast {
+    /// The manager that hears nothing of it.
+    pub away: usize,
+    /// The manager that is demoted and promoted again.
+    pub again: usize,
+    /// The worker that is promoted before.
+    pub new: usize,
 }
 
 impl Fault {
@@ -87,9 +103,11 @@ impl Fault {
             | Self::Wipe(host)
             | Self::Leave(host)
             | Self::Forget(host)
+            | Self::Reboot(host)
             | Self::Brownout(host, _) => vec![*host],
             Self::Sever(one, other) => vec![*one, *other],
             Self::Shorthanded(gone, demoted) => gone.iter().chain([demoted]).copied().collect(),
+            Self::Reseated(Recast { away, again, new }) => vec![*away, *again, *new],
             Self::Split(hosts)
             | Self::OneWay(hosts)
             | Self::Clog(hosts, _)
@@ -151,14 +169,37 @@ pub fn drawn(options: &Options) -> Vec<Disaster> {
         }
         all.push(Disaster { at, lasts, fault });
     }
+    if let Some(rare) = reseated(options) {
+        let after = all.partition_point(|disaster| disaster.at <= rare.at);
+        all.insert(after, rare);
+    }
     all
+}
+
+/// Others can be promoted past a manager that is away only where three are enough. Its own dice: runs without it stay as
+/// they were.
+fn reseated(options: &Options) -> Option<Disaster> {
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x5ea7);
+    let drawn = rng.random_range(0..100) < options.weights.reseated;
+    if !drawn || options.fault_every.is_zero() || options.managers != 3 || options.hosts == 3 {
+        return None;
+    }
+    let away = rng.random_range(1..=3);
+    let again = away % 3 + 1;
+    let again = if rng.random_bool(0.5) { again } else { again % 3 + 1 };
+    let new = rng.random_range(4..=options.hosts);
+    Some(Disaster {
+        at: rng.random_range(Duration::ZERO..=options.chaos / 2),
+        lasts: options.pace.of(Duration::from_secs(rng.random_range(15..30))).min(LASTS_MAX),
+        fault: Fault::Reseated(Recast { away, again, new }),
+    })
 }
 
 impl Faults {
     /// The time until the next disaster, and how long it lasts. `None`: nothing breaks in this run.
     fn draw(&mut self) -> Option<(Duration, Fault, Duration)> {
         let weights = self.options.weights;
-        let kinds: [(u32, Make); 25] = [
+        let kinds: [(u32, Make); 26] = [
             (weights.kill, |_, host| Fault::Kill(host)),
             (weights.blackout, |faults, _| Fault::Blackout(faults.most())),
             (weights.stop, |_, host| Fault::Stop(host)),
@@ -198,6 +239,7 @@ impl Faults {
                 Fault::Brownout(host, Duration::from_millis(faults.rng.random_range(500..STALL_MS_MAX)))
             }),
             (weights.shorthanded, |faults, _| faults.shorthanded()),
+            (weights.reboot, |_, host| Fault::Reboot(host)),
         ];
         let total: u32 = kinds.iter().map(|(weight, _)| weight).sum();
         if self.options.fault_every.is_zero() || total == 0 {
@@ -269,4 +311,33 @@ impl Faults {
 #[must_use]
 pub fn addresses(hosts: &BTreeSet<usize>) -> BTreeSet<std::net::IpAddr> {
     hosts.iter().map(|host| ip(*host)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fabric::Depth;
+    use crate::options::Profile;
+
+    #[test]
+    fn roles_are_recast_where_there_is_somebody_to_promote_and_nothing_else_changes_by_it() {
+        let mut seen = 0;
+        for seed in 0..300 {
+            let minute = Duration::from_secs(60);
+            let with = Options::drawn(seed, Profile::Everything, Depth::Fast, minute);
+            let mut without = with.clone();
+            without.weights.reseated = 0;
+            let (mut all, others) = (drawn(&with), drawn(&without));
+            assert!(all.is_sorted_by_key(|disaster| disaster.at));
+            all.retain(|disaster| {
+                let Fault::Reseated(Recast { away, again, new }) = disaster.fault else { return true };
+                seen += 1;
+                assert!(with.managers == 3 && away != again && (4..=with.hosts).contains(&new));
+                assert!((1..=3).contains(&away) && (1..=3).contains(&again));
+                false
+            });
+            assert_eq!(all, others);
+        }
+        assert!(seen > 10, "{seen}");
+    }
 }

@@ -115,6 +115,18 @@ impl WallClock {
     }
 }
 
+/// A promise of a node's that was broken while it was started or stopped.
+#[derive(Debug)]
+pub struct Broken(pub String);
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Broken {}
+
 /// The address of a host.
 #[must_use]
 pub fn ip(number: usize) -> IpAddr {
@@ -306,8 +318,9 @@ impl Host {
         self.trace.event(What::Down { host: self.number, killed: false });
         self.fabric.unbind(address(self.number));
         life.end().await;
-        ensure!(stopped.is_ok(), "h{} does not stop within {STOP_MAX:?}", self.number);
-        ensure!(left == 0, "h{} stopped, and {left} of its tasks run on", self.number);
+        let number = self.number;
+        ensure!(stopped.is_ok(), Broken(format!("h{number} does not stop within {STOP_MAX:?}")));
+        ensure!(left == 0, Broken(format!("h{number} stopped, and {left} of its tasks run on")));
         Ok(())
     }
 }

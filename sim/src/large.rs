@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use shoal_actors::api::{InitOptions, NodeApi as _};
+use shoal_actors::api::{Freshness, InitOptions, NodeApi as _};
 use shoal_actors::node::Node;
 use shoal_core::model::{
     Availability, ClusterSpec, ContainerSpec, EndpointSpec, Node as NodeObject, NodeId, NodeSpec, NodeState,
@@ -104,7 +104,7 @@ pub async fn run(nodes: usize, tasks: usize, folder: &Path) -> anyhow::Result<Fi
     until("all tasks run elsewhere", &leader, elsewhere).await?;
     figures.converged = (virtual_began.elapsed(), real_elapsed() - real_began);
     figures.entries = leader.state()?.applied() - before;
-    figures.reads = reads(&leader)?;
+    figures.reads = reads(&leader).await?;
     for host in &mut hosts {
         host.kill().await;
     }
@@ -209,12 +209,13 @@ async fn until(what: &str, leader: &Node, holds: impl Fn(&State) -> bool) -> any
     timeout(PART_MAX, wait).await.with_context(|| format!("not within {PART_MAX:?}: {what}"))
 }
 
-/// How long it takes to read all tasks of a service, as its listing does.
-fn reads(leader: &Node) -> anyhow::Result<(Duration, Duration)> {
+/// How long it takes to read all tasks of a service, as its listing does: confirmed by a majority.
+async fn reads(leader: &Node) -> anyhow::Result<(Duration, Duration)> {
     let mut took = Vec::with_capacity(READS);
     for number in 0..READS {
         let began = real_elapsed();
-        let state = leader.state()?;
+        let (state, freshness) = leader.read().await?;
+        ensure!(matches!(freshness, Freshness::Fresh), "the read {number} was not confirmed");
         let services = state.services().count().max(1);
         let service = state.services().nth(number % services).context("no service")?;
         let tasks: Vec<_> = state.tasks_of_service(service.id).cloned().collect();

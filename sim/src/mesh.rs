@@ -247,10 +247,13 @@ impl Clients {
             });
             let Some((there, engine)) = there else { continue };
             if !engine.serves(backend.task) || !there.enter(backend.task) {
-                if engine.is_made(backend.task) {
+                if engine.is_unready(backend.task) {
                     return vec![format!("task {} is given traffic, and was not started yet", backend.task)];
                 }
                 continue;
+            }
+            if engine.is_unready(backend.task) {
+                return vec![format!("task {} is given traffic, and was never healthy yet", backend.task)];
             }
             self.tally[0] += 1;
             let task = backend.task;

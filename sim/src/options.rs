@@ -94,6 +94,9 @@ pub struct Weights {
     pub forget: u32,
     pub brownout: u32,
     pub shorthanded: u32,
+    pub reboot: u32,
+    /// Of a hundred runs in which it can happen; at most once in each.
+    pub reseated: u32,
 }
 
 impl Weights {
@@ -131,6 +134,8 @@ impl Weights {
             forget: weight(disks, 3),
             brownout: weight(disks, 4),
             shorthanded: weight(churn, 2),
+            reboot: weight(crashes, 3),
+            reseated: weight(churn, 25),
         }
     }
 }
@@ -178,6 +183,9 @@ pub struct Options {
     /// Ended tasks kept for each slot.
     #[serde(default)]
     pub history: u64,
+    /// Whether a crash is as when the power fails: what was not synced may be lost, or be there in any part.
+    #[serde(default)]
+    pub power_cuts: bool,
     /// What containers do that they should not.
     pub mishaps: Mishaps,
     /// How often each kind of disaster comes.
@@ -229,10 +237,13 @@ impl Options {
             },
             history: rng.random_range(0..=5),
             mishaps: if everything && rng.random_bool(0.5) {
-                Mishaps { prepare_fails: 0.05, crashes: 0.1, slow_starts: 0.1, slow_stops: 0.1 }
+                Mishaps { prepare_fails: 0.05, crashes: 0.1, slow_starts: 0.1, slow_stops: 0.1, sick: 0.2 }
             } else {
                 Mishaps::default()
             },
+            // Its own dice: the rest of the run stays as it was.
+            power_cuts: profile.is(Profile::Disks)
+                && ChaCha8Rng::seed_from_u64(seed ^ 0xc07).random_bool(0.5),
             outlives: short_lives && rng.random_bool(OUTLIVES),
             weights: Weights {
                 clock_jump: if short_lives { 0 } else { weights.clock_jump },
@@ -277,11 +288,11 @@ mod tests {
     #[test]
     fn a_profile_has_no_disaster_of_another() {
         let weights = |profile| Options::drawn(3, profile, Depth::Fast, Duration::ZERO).weights;
-        let Weights { kill, blackout, stop, pause, starve, .. } = weights(Profile::Crashes);
+        let Weights { kill, blackout, stop, pause, starve, reboot, .. } = weights(Profile::Crashes);
         assert_eq!(weights(Profile::Calm), Weights::default());
         assert_eq!(
             weights(Profile::Crashes),
-            Weights { kill, blackout, stop, pause, starve, ..Weights::default() }
+            Weights { kill, blackout, stop, pause, starve, reboot, ..Weights::default() }
         );
         let all = serde_json::to_value(Weights::of(Profile::Everything)).unwrap();
         assert!(all.as_object().unwrap().values().all(|weight| weight.as_u64() > Some(0)), "{all}");

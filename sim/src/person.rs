@@ -11,20 +11,21 @@ use rand_chacha::ChaCha8Rng;
 use shoal_actors::api::{ApiError, Freshness, NodeApi as _};
 use shoal_actors::node::Node;
 use shoal_core::model::{
-    Availability, ContainerSpec, EndpointMode, EndpointSpec, FailureAction, JoinTokens, Network,
-    NetworkAttachment, NetworkId, NetworkSpec, NodeSpec, Pool, PortConfig, PortMode, Resources,
-    RestartPolicy, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec, TaskState, TaskStatus,
-    UpdateConfig, UpdateOrder,
+    Availability, ContainerSpec, EndpointMode, EndpointSpec, FailureAction, HealthConfig, JoinTokens,
+    Network, NetworkAttachment, NetworkId, NetworkSpec, NodeSpec, Pool, PortConfig, PortMode, Resources,
+    RestartCondition, RestartPolicy, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec, TaskState,
+    TaskStatus, UpdateConfig, UpdateOrder, UpdateStatus,
 };
 use shoal_core::pace::Pace;
 use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
 use shoal_net::ca::JoinToken;
 
+use crate::containers::{ABSENT, DEAF, ENDS};
 use crate::event::What;
 use crate::host::clock;
 use crate::judges::host_number;
 use crate::trace::Trace;
-use crate::wishes::{Ask, CRASHES, REPLICAS_MAX, Rollout, Shape};
+use crate::wishes::{Ask, CRASHES, REPLICAS_MAX, Revision, Rollout, Shape};
 
 /// A call that takes longer was made to a node that died under it.
 const CALL_MAX: Duration = Duration::from_secs(10);
@@ -50,6 +51,8 @@ struct Promise {
     kept: (u64, Looks),
     /// What may have been done since, and the version of the specification on which each of them relied.
     perhaps: Vec<(u64, Looks)>,
+    /// All that it ever may have been, where the cluster may go back to it by itself.
+    was: Option<Vec<Looks>>,
 }
 
 impl Promise {
@@ -60,7 +63,9 @@ impl Promise {
             Outcome::Done(index) if base < newest && newest < index => {
                 Some(format!("a change made for version {base} was taken, though it was {newest}"))
             }
-            Outcome::OutOfSequence if base == newest && newest > 0 && self.perhaps.len() == 1 => {
+            Outcome::OutOfSequence
+                if base == newest && newest > 0 && self.perhaps.len() == 1 && self.was.is_none() =>
+            {
                 Some(format!("a change made for version {base} was refused, though nobody had changed it"))
             }
             _ => None,
@@ -68,6 +73,11 @@ impl Promise {
     }
 
     fn may_be(&self, looks: &Looks) -> bool {
+        let is_back = looks.is_some() && self.was.as_ref().is_some_and(|was| was.contains(looks));
+        // Nothing comes back of what was removed for certain.
+        if is_back && (self.kept.1.is_some() || self.perhaps.iter().any(|(_, perhaps)| perhaps.is_some())) {
+            return true;
+        }
         self.kept.1 == *looks || self.perhaps.iter().any(|(_, perhaps)| perhaps == looks)
     }
 }
@@ -180,6 +190,7 @@ impl Person {
             }
             Ask::Scale { pick, replicas } => self.change(node, &state, *pick, Some(*replicas), None).await,
             Ask::Image { pick, version } => self.change(node, &state, *pick, None, Some(*version)).await,
+            Ask::Revise { pick, what } => self.revise(node, &state, *pick, *what).await,
             Ask::Remove { pick } => self.remove(node, &state, *pick).await,
             Ask::Available { pick: number, availability } => {
                 let nodes: Vec<_> = state.nodes().cloned().collect();
@@ -271,7 +282,9 @@ impl Person {
         let told = format!("create {name}: {shape:?} of {replicas}");
         let service = Service::new(id, spec);
         // Known before the answer: the state may show it sooner than its maker is told.
-        let promise = Promise { id, kept: (0, None), perhaps: vec![(0, now.clone())] };
+        let goes_back = matches!(rollout, Rollout::Watched { rolls_back: true, .. });
+        let was = goes_back.then(|| vec![now.clone()]);
+        let promise = Promise { id, kept: (0, None), perhaps: vec![(0, now.clone())], was };
         self.remember(&name, promise, shape);
         let expects = vec![Expect::Absent(ObjectId::Service(id))];
         let outcome = self.propose(node, &told, expects, vec![Write::ServiceCreate(Box::new(service))]).await;
@@ -330,9 +343,14 @@ impl Person {
         let hosts = self.hosts as u64;
         match shape {
             Shape::HostPort | Shape::Apart | Shape::Heavy => replicas.min(hosts),
-            Shape::Plain | Shape::NotOn(_) | Shape::OnManagers | Shape::Global | Shape::Crashing(_) => {
-                replicas
-            }
+            Shape::Plain
+            | Shape::NotOn(_)
+            | Shape::OnManagers
+            | Shape::Global
+            | Shape::Crashing(_)
+            | Shape::Checked
+            | Shape::Work { .. }
+            | Shape::Deaf => replicas,
         }
     }
 
@@ -363,6 +381,9 @@ impl Person {
     fn expect(&self, name: &str, base: u64, new: &Looks) {
         if let Some(promise) = self.memory.borrow_mut().services.get_mut(name) {
             promise.perhaps.push((base, new.clone()));
+            if let Some(was) = &mut promise.was {
+                was.push(new.clone());
+            }
         }
     }
 
@@ -379,9 +400,7 @@ impl Person {
         let mut spec = service.spec.clone();
         match (&mut spec.mode, replicas) {
             (ServiceMode::Replicated { replicas: count }, Some(replicas)) => {
-                let bounded = spec.endpoint.ports_in(PortMode::Host).next().is_some()
-                    || spec.task.placement.max_replicas > 0
-                    || spec.task.resources.reservations.nano_cpus > 0;
+                let bounded = is_bounded(&spec.task, &spec.endpoint);
                 *count = if bounded { replicas.min(self.hosts as u64) } else { replicas };
             }
             (ServiceMode::Global, Some(_)) => return,
@@ -389,21 +408,78 @@ impl Person {
         }
         if let Some(version) = image {
             let image = &mut Arc::make_mut(&mut spec.task).container.image;
-            let kind = if image.starts_with(CRASHES) { CRASHES } else { "image:" };
-            *image = format!("{kind}{version}");
+            // What it does stays as it was.
+            let kind = image.rfind(':').map_or("image", |at| &image[..at]);
+            let kind = if kind == ABSENT.trim_end_matches(':') { "image" } else { kind };
+            *image = format!("{kind}:{version}");
         }
+        self.put(node, service, spec, service.update.is_some().then_some(None)).await;
+    }
+
+    /// Put a specification in a service's place, and what is said of its update.
+    async fn put(
+        &self,
+        node: &Node,
+        service: &Service,
+        spec: ServiceSpec,
+        update: Option<Option<UpdateStatus>>,
+    ) {
         let new = Some(looks(&spec));
         let told = format!("change {} to {}", spec.name, looks_text(&new));
         let base = service.meta.spec_version;
         let name = spec.name.clone();
         let mut writes = vec![Write::ServiceSpec(service.id, spec)];
-        if service.update.is_some() {
-            writes.push(Write::ServiceUpdate(service.id, None));
-        }
+        writes.extend(update.map(|update| Write::ServiceUpdate(service.id, update)));
         self.expect(&name, base, &new);
         let expects = vec![Expect::SpecVersion(ObjectId::Service(service.id), base)];
         let outcome = self.propose(node, &told, expects, writes).await;
         self.learn(&name, base, outcome, &new);
+    }
+
+    /// Change something of a service that is neither its count nor its image, or make it again what it was.
+    async fn revise(&self, node: &Node, state: &State, number: u64, what: Revision) {
+        let services: Vec<_> = state.services().cloned().collect();
+        let Some(service) = pick(&services, number) else { return };
+        let mut spec = service.spec.clone();
+        let mut update = service.update.is_some().then_some(None);
+        match what {
+            Revision::Label => drop(spec.labels.insert("revision".into(), number.to_string())),
+            Revision::NotOn(host) => {
+                let task = Arc::make_mut(&mut spec.task);
+                // Where hosts are scarce none can be spared.
+                if is_bounded(task, &spec.endpoint) {
+                    return;
+                }
+                task.placement.constraints = format!("node.hostname!=h{host}").parse().into_iter().collect();
+            }
+            Revision::Back => {
+                let Some(previous) = service.previous_spec.clone().filter(|spec| !is_absent(spec)) else {
+                    return;
+                };
+                spec = ServiceSpec { name: spec.name, ..previous };
+                update = Some(Some(UpdateStatus::rollback(clock()())));
+            }
+            Revision::Network(number) => {
+                if spec.task.networks.is_empty() {
+                    self.join_networks(state, number - number % 3, &mut spec);
+                } else {
+                    Arc::make_mut(&mut spec.task).networks.clear();
+                }
+                spec.endpoint.mode = EndpointMode::Vip;
+            }
+            Revision::Absent(version) => {
+                let image = &mut Arc::make_mut(&mut spec.task).container.image;
+                // Only what is rolled back, and needs nobody to mend it.
+                let mends = spec.update.as_ref().is_some_and(|update| {
+                    update.failure_action == FailureAction::Rollback && update.max_failure_millionths == 0
+                });
+                if !mends || !image.starts_with("image:") {
+                    return;
+                }
+                *image = format!("{ABSENT}{version}");
+            }
+        }
+        self.put(node, service, spec, update).await;
     }
 
     async fn remove(&self, node: &Node, state: &State, number: u64) {
@@ -526,15 +602,21 @@ impl Person {
         self.memory.borrow().old_tokens.as_ref().map(|tokens| tokens.worker.clone())
     }
 
-    /// Let every node take tasks again. True once all do.
+    /// Let every node take tasks again, and every service have an image that is there. True once all do.
     pub async fn activate_all(&self, node: &Node) -> bool {
         let Ok(state) = node.state() else { return false };
+        let hopeless: Vec<_> = state.services().filter(|service| is_absent(&service.spec)).cloned().collect();
+        for service in &hopeless {
+            let mut spec = service.spec.clone();
+            Arc::make_mut(&mut spec.task).container.image = "image:1".into();
+            self.put(node, service, spec, service.update.is_some().then_some(None)).await;
+        }
         let held: Vec<_> =
             state.nodes().filter(|node| node.spec.availability != Availability::Active).cloned().collect();
         for other in &held {
             self.set_availability(node, other, Availability::Active).await;
         }
-        held.is_empty()
+        held.is_empty() && hopeless.is_empty()
     }
 
     /// Take leave of the nodes that are gone for good: those whose host has another node now, and those of absent hosts.
@@ -572,6 +654,19 @@ impl Person {
     }
 }
 
+/// Whether nobody can ever run it.
+#[must_use]
+pub fn is_absent(spec: &ServiceSpec) -> bool {
+    spec.task.container.image.starts_with(ABSENT)
+}
+
+/// Whether only so many fit on a host.
+fn is_bounded(task: &TaskSpec, endpoint: &EndpointSpec) -> bool {
+    endpoint.ports_in(PortMode::Host).next().is_some()
+        || task.placement.max_replicas > 0
+        || task.resources.reservations.nano_cpus > 0
+}
+
 fn looks_text(looks: &Looks) -> String {
     looks.as_ref().map_or_else(|| "absent".to_owned(), |(replicas, image)| format!("{replicas} x {image}"))
 }
@@ -604,19 +699,40 @@ fn spec(name: &str, number: u64, replicas: u64, shape: Shape, rollout: Rollout) 
             task.container.image = format!("{CRASHES}1");
             task.restart.max_attempts = attempts;
         }
+        Shape::Checked => {
+            let test = ["CMD", "check"].map(str::to_owned).into();
+            task.container.healthcheck = Some(HealthConfig { test, ..HealthConfig::default() });
+        }
+        Shape::Work { code, attempts } => {
+            task.container.image = format!("{ENDS}{code}:1");
+            task.restart.condition = RestartCondition::OnFailure;
+            task.restart.max_attempts = attempts;
+        }
+        Shape::Deaf => task.container.image = format!("{DEAF}1"),
     }
+    let order = |start_first: bool| {
+        if start_first && !matches!(shape, Shape::HostPort | Shape::Apart | Shape::Heavy) {
+            UpdateOrder::StartFirst
+        } else {
+            UpdateOrder::StopFirst
+        }
+    };
     let update = match rollout {
         Rollout::Unsaid => None,
         Rollout::Careful { parallelism, start_first } => Some(UpdateConfig {
             parallelism,
-            order: if start_first && !matches!(shape, Shape::HostPort | Shape::Apart | Shape::Heavy) {
-                UpdateOrder::StartFirst
-            } else {
-                UpdateOrder::StopFirst
-            },
+            order: order(start_first),
             failure_action: FailureAction::Continue,
             monitor: Duration::from_secs(2),
             ..UpdateConfig::default()
+        }),
+        Rollout::Watched { parallelism, start_first, rolls_back, delay_ms, may_fail } => Some(UpdateConfig {
+            parallelism,
+            order: order(start_first),
+            failure_action: if rolls_back { FailureAction::Rollback } else { FailureAction::Pause },
+            delay: Duration::from_millis(delay_ms),
+            monitor: Duration::from_secs(2),
+            max_failure_millionths: may_fail,
         }),
     };
     // Some are published, at a port that the cluster chooses.

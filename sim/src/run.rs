@@ -16,10 +16,11 @@ use crate::containers::Engine;
 use crate::disk::SimDisk;
 use crate::event::What;
 use crate::faults::Fault;
+use crate::host::Broken;
 use crate::judges::{Bounded, Deaths, Engines, Leaders, Logs, Sight, States, Watch, healed};
 use crate::mesh::{Clients, Door};
 use crate::people::{Around, any_manager, believed, wish};
-use crate::person::Person;
+use crate::person::{Person, is_absent};
 use crate::plan::Plan;
 use crate::trace::Trace;
 use crate::world::{Nodes, World};
@@ -238,8 +239,11 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
     let mut verdict = verdict;
     if !bench.found.is_empty() {
         verdict = Verdict::Broken(bench.found.clone());
-    } else {
-        lived.context("a node does not come back")?;
+    } else if let Err(error) = lived {
+        match error.downcast::<Broken>() {
+            Ok(Broken(what)) => verdict = Verdict::Broken(vec![format!("ends: {what}")]),
+            Err(error) => return Err(error.context("a node does not come back")),
+        }
     }
     if verdict == Verdict::Kept
         && let Err(error) = world.end().await
@@ -288,8 +292,10 @@ fn members(world: &World) -> String {
 }
 
 fn all_active(world: &World) -> bool {
-    newest(world)
-        .is_some_and(|state| state.nodes().all(|node| node.spec.availability == Availability::Active))
+    newest(world).is_some_and(|state| {
+        state.nodes().all(|node| node.spec.availability == Availability::Active)
+            && !state.services().any(|service| is_absent(&service.spec))
+    })
 }
 
 /// Wait until all is well, and see whether every promise was kept.
@@ -314,8 +320,10 @@ async fn heal(person: &Person, world: &mut World, broken: &Cell<bool>) -> Verdic
                     while Instant::now() < until && !broken.get() {
                         sleep(LOOK_HEALED_EVERY).await;
                     }
-                    if let Err(error) = world.restart_all().await {
-                        return Verdict::Sick(format!("{error:#}"));
+                    match world.restart_all().await.map_err(anyhow::Error::downcast::<Broken>) {
+                        Ok(()) => {}
+                        Err(Ok(Broken(what))) => return Verdict::Broken(vec![format!("ends: {what}")]),
+                        Err(Err(error)) => return Verdict::Sick(format!("{error:#}")),
                     }
                     give_up = Instant::now() + world.options.heal;
                 }

@@ -67,7 +67,10 @@ impl Trace {
         inner.hash.write(bytes);
         if inner.kept.is_some() {
             let arrived_us = (!lost).then_some(now_us);
-            let what = What::Message { from, to, label: label.to_owned(), bytes: bytes.len(), arrived_us };
+            let mut digest = DefaultHasher::new();
+            digest.write(bytes);
+            let (label, bytes, digest) = (label.to_owned(), bytes.len(), digest.finish());
+            let what = What::Message { from, to, label, bytes, digest, arrived_us };
             inner.keep(Event { at_us: sent_us, what });
         }
     }
@@ -115,5 +118,16 @@ mod tests {
         let ((hash, count), none) = run(false, "a");
         assert_eq!((run(true, "a").0, none, run(true, "a").1), ((hash.clone(), count), 0, 3));
         assert_ne!(run(false, "b").0.0, hash);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_of_one_length_are_told_apart_by_what_they_say() {
+        let kept = |bytes: &[u8]| {
+            let trace = Trace::new(true);
+            trace.message("RaftVote", ip(1), ip(2), bytes, Instant::now(), false);
+            serde_json::to_string(&trace.events()).unwrap()
+        };
+        assert_eq!(kept(b"yes"), kept(b"yes"));
+        assert_ne!(kept(b"yes"), kept(b"no!"));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rand::seq::IndexedRandom as _;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,17 @@ pub enum Shape {
     Apart,
     /// Each ends with an error soon after its start, and is started again so often.
     Crashing(u64),
+    /// The health of each is checked.
+    Checked,
+    /// Each has its work done soon after its start, and ends well or is started again so often.
+    Work {
+        /// How it ends.
+        code: i64,
+        /// How often.
+        attempts: u64,
+    },
+    /// None of them hears its stop signal.
+    Deaf,
 }
 
 /// How changes of a service roll out.
@@ -49,13 +61,41 @@ pub enum Shape {
 pub enum Rollout {
     /// As by default: one after the other, and no word about it.
     Unsaid,
-    /// So many at once, the new one first if so said; what fails is rolled back.
+    /// So many at once, the new one first if so said; it goes on whatever fails.
     Careful {
         /// At once.
         parallelism: u64,
         /// Whether the new one comes first.
         start_first: bool,
     },
+    /// The same, watched for as long as said, with another end if too many fail.
+    Watched {
+        /// At once.
+        parallelism: u64,
+        /// Whether the new one comes first.
+        start_first: bool,
+        /// Whether it goes back to what was before, or stops where it is.
+        rolls_back: bool,
+        /// Milliseconds between one and the next.
+        delay_ms: u64,
+        /// Millionths of the tasks that may fail.
+        may_fail: u32,
+    },
+}
+
+/// What is changed of a service, beside its count and its image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Revision {
+    /// A label alone.
+    Label,
+    /// A host on which it shall not run, or on which it would not anyway.
+    NotOn(usize),
+    /// It becomes what it was before.
+    Back,
+    /// It comes into a network, or leaves all.
+    Network(u64),
+    /// An image that is not there.
+    Absent(u64),
 }
 
 /// Something that somebody asks for.
@@ -83,6 +123,13 @@ pub enum Ask {
         pick: u64,
         /// Which version.
         version: u64,
+    },
+    /// Something else of a service changes.
+    Revise {
+        /// Which service.
+        pick: u64,
+        /// What.
+        what: Revision,
     },
     /// A service goes.
     Remove {
@@ -232,7 +279,7 @@ fn every(
 
 fn ask(rng: &mut ChaCha8Rng, hosts: usize) -> Ask {
     let pick = rng.random();
-    match rng.random_range(0..39) {
+    match rng.random_range(0..45) {
         0..=6 => Ask::Create {
             replicas: rng.random_range(1..=REPLICAS_MAX),
             shape: shape(rng, hosts),
@@ -258,12 +305,26 @@ fn ask(rng: &mut ChaCha8Rng, hosts: usize) -> Ask {
         33..=34 => Ask::Overwrite { pick },
         35..=36 => Ask::Hurry { pick, rounds: rng.random_range(2..=8) },
         37 => Ask::Outdated { pick },
+        38..=43 => Ask::Revise { pick, what: revision(rng, hosts) },
         _ => Ask::OldToken,
     }
 }
 
+fn revision(rng: &mut ChaCha8Rng, hosts: usize) -> Revision {
+    match rng.random_range(0..7) {
+        0..=1 => Revision::Label,
+        2 => Revision::NotOn(rng.random_range(1..=hosts * 2)),
+        3 => Revision::Back,
+        4..=5 => Revision::Network(rng.random()),
+        _ => Revision::Absent(rng.random_range(1..1_000)),
+    }
+}
+
 fn shape(rng: &mut ChaCha8Rng, hosts: usize) -> Shape {
-    match rng.random_range(0..12) {
+    match rng.random_range(0..17) {
+        12..=14 => Shape::Checked,
+        15 => Shape::Work { code: rng.random_range(0..=1), attempts: rng.random_range(1..=3) },
+        16 => Shape::Deaf,
         0 => Shape::NotOn(rng.random_range(1..=hosts)),
         1 => Shape::OnManagers,
         2 => Shape::Global,
@@ -276,8 +337,16 @@ fn shape(rng: &mut ChaCha8Rng, hosts: usize) -> Shape {
 }
 
 fn rollout(rng: &mut ChaCha8Rng) -> Rollout {
-    if rng.random_bool(0.5) {
-        return Rollout::Unsaid;
+    let (parallelism, start_first) = (rng.random_range(0..=3), rng.random());
+    match rng.random_range(0..3) {
+        0 => Rollout::Unsaid,
+        1 => Rollout::Careful { parallelism, start_first },
+        _ => Rollout::Watched {
+            parallelism,
+            start_first,
+            rolls_back: rng.random(),
+            delay_ms: rng.random_range(0..3_000),
+            may_fail: *[0, 100_000, 500_000].choose(rng).unwrap_or(&0),
+        },
     }
-    Rollout::Careful { parallelism: rng.random_range(0..=3), start_first: rng.random() }
 }

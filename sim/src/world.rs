@@ -9,8 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use shoal_actors::api::{InitOptions, JoinOptions, NodeApi as _};
 use shoal_actors::node::Node;
-use shoal_core::model::{Availability, ClusterSpec, NodeSpec, Role};
-use shoal_core::store::{Command, Expect, ObjectId, Write};
+use shoal_core::model::{Availability, ClusterSpec, Role};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -18,8 +17,9 @@ use crate::containers::Mishaps;
 use crate::event::What;
 use crate::fabric::Fabric;
 use crate::faults::{DEMOTE_AFTER, Disaster, FLAP_EVERY, Fault, STARVE, addresses};
-use crate::host::{Host, address, clock, ip};
+use crate::host::{Host, address, ip};
 use crate::options::Options;
+use crate::reseat::{Roles, Ways, reseat};
 use crate::rot;
 use crate::trace::Trace;
 use crate::wires::Weather;
@@ -28,12 +28,10 @@ use crate::wires::Weather;
 const FORM_MAX: Duration = Duration::from_secs(60);
 /// A node that does not leave in this time stays.
 const LEAVE_MAX: Duration = Duration::from_secs(90);
-/// A call that takes longer was made to a node that died under it.
-const CALL_MAX: Duration = Duration::from_secs(5);
 /// Between two restarts of a rolling one.
 const ROLLING_EVERY: Duration = Duration::from_millis(1_500);
 /// Fewer managers than this do not lose one for good.
-const VOTERS_MIN: usize = 3;
+pub(crate) const VOTERS_MIN: usize = 3;
 
 /// Nodes that are up, as people and judges see them.
 pub type Nodes = Rc<RefCell<BTreeMap<usize, Node>>>;
@@ -73,6 +71,8 @@ pub struct World {
     rotten: BTreeSet<usize>,
     /// Loose cables and starved processes: the tasks that shake them.
     shaking: BTreeMap<usize, JoinHandle<()>>,
+    /// Those who see to it that a seat is taken and given again.
+    reseating: Option<JoinHandle<()>>,
 }
 
 fn weather(options: &Options) -> Weather {
@@ -97,6 +97,7 @@ impl World {
             trace,
             rotten: BTreeSet::new(),
             shaking: BTreeMap::new(),
+            reseating: None,
         };
         world.hosts = (1..=world.options.hosts).map(|number| world.host(number, folder)).collect();
         world
@@ -108,6 +109,9 @@ impl World {
         let seed = self.options.seed.wrapping_mul(1_000).wrapping_add(number as u64);
         let (sync, fabric) = (self.options.sync, self.fabric.clone());
         let host = Host::new(number, seed, folder, sync, fabric, self.trace.clone());
+        if self.options.power_cuts {
+            host.disk.set_power_cuts(seed);
+        }
         host.engine.set_mishaps(self.options.mishaps);
         host
     }
@@ -194,7 +198,7 @@ impl World {
     /// Whether one more node may be lost for good: no other is being replaced, enough managers stay, and no seats are
     /// given or taken just now, of which one could not be spared then.
     fn may_lose_one(&self) -> bool {
-        let few = |fault: &Fault| matches!(fault, Fault::Shorthanded(..));
+        let few = |fault: &Fault| matches!(fault, Fault::Shorthanded(..) | Fault::Reseated(_));
         if !self.newcomers.borrow().is_empty() || self.faults.borrow().iter().any(few) {
             return false;
         }
@@ -264,6 +268,8 @@ impl World {
             Fault::Flap(host) => self.flap(*host),
             Fault::ClockDrift(host, ms) => self.hosts[host - 1].clock.set_drift(*ms),
             Fault::Rot(host, which) => {
+                // It happens later, when all of the last hour was synced.
+                self.hosts[host - 1].disk.sync_notes();
                 if self.kill_for_good(*host, *lasts).await {
                     self.rotten.insert(*host);
                     let what = self.hosts[host - 1].disk.rot(*which);
@@ -280,11 +286,19 @@ impl World {
                 self.kill(*host).await;
                 self.hosts[host - 1].forget_tasks();
             }
+            Fault::Reboot(host) => {
+                self.kill(*host).await;
+                self.hosts[host - 1].engine.reboot();
+            }
             Fault::Shorthanded(gone, demoted) => {
                 for host in gone {
                     self.kill(*host).await;
                 }
                 self.set_role(*demoted, Role::Worker, self.options.pace.of(DEMOTE_AFTER));
+            }
+            Fault::Reseated(cast) => {
+                self.end_reseating();
+                self.reseating = Some(actix_rt::spawn(reseat(*cast, self.roles(), self.every_way())));
             }
             Fault::Pause(_)
             | Fault::Unplug(_)
@@ -332,7 +346,8 @@ impl World {
             | Fault::Stop(host)
             | Fault::Wipe(host)
             | Fault::Rot(host, _)
-            | Fault::Forget(host) => {
+            | Fault::Forget(host)
+            | Fault::Reboot(host) => {
                 self.start_if_it_can(*host).await?;
             }
             Fault::Brownout(host, _) => {
@@ -345,6 +360,10 @@ impl World {
                     self.start_if_it_can(*host).await?;
                 }
                 self.set_role(*demoted, Role::Manager, Duration::ZERO);
+            }
+            Fault::Reseated(cast) => {
+                self.end_reseating();
+                self.every_way().open(cast);
             }
             Fault::Sever(one, other) => self.sever((*one, *other), false),
             Fault::Blackout(hosts) => {
@@ -450,27 +469,27 @@ impl World {
         }
     }
 
+    fn roles(&self) -> Roles {
+        Roles { nodes: Rc::clone(&self.nodes), trace: self.trace.clone(), pace: self.options.pace }
+    }
+
     /// After a while somebody asks whichever manager is up for another role of a host's node.
     fn set_role(&self, host: usize, role: Role, after: Duration) {
-        let (nodes, trace) = (Rc::clone(&self.nodes), self.trace.clone());
-        let most = self.options.pace.of(CALL_MAX);
+        let roles = self.roles();
         actix_rt::spawn(async move {
             sleep(after).await;
-            let manager = nodes.borrow().values().find(|node| node.raft().is_some()).cloned();
-            let Some(manager) = manager else { return };
-            let Ok(state) = manager.state() else { return };
-            let managers = state.nodes().filter(|node| node.spec.role == Role::Manager).count();
-            let name = format!("h{host}");
-            let found = state.nodes().find(|node| node.hostname() == name && node.spec.role != role);
-            let Some(node) = found.filter(|_| role == Role::Manager || managers >= VOTERS_MIN) else {
-                return;
-            };
-            let expects = vec![Expect::SpecVersion(ObjectId::Node(node.id), node.meta.spec_version)];
-            let writes = vec![Write::NodeSpec(node.id, NodeSpec { role, ..node.spec.clone() })];
-            let command = Command { at: clock()(), expects, writes, ..Command::default() };
-            let told = timeout(most, manager.propose(command)).await;
-            trace.note(Some(host), format!("shall become a {role}: {told:?}"));
+            roles.ask(host, role, None).await;
         });
+    }
+
+    fn end_reseating(&mut self) {
+        if let Some(reseating) = self.reseating.take() {
+            reseating.abort();
+        }
+    }
+
+    fn every_way(&self) -> Ways {
+        Ways { fabric: self.fabric.clone(), hosts: self.options.hosts }
     }
 
     fn leave(&self, host: usize, lasts: Duration) {

@@ -96,6 +96,15 @@ fn beyond(
         .collect()
 }
 
+/// Figures on the page of every node, whatever it is: without them nothing would be seen to grow.
+const ALWAYS: [&str; 3] =
+    ["shoal_transport_connections", "shoal_tasks_local", "shoal_process_resident_memory_bytes"];
+
+fn untold(whose: &str, page: &BTreeMap<&str, u64>) -> Vec<String> {
+    let missing = ALWAYS.iter().filter(|name| !page.contains_key(*name));
+    missing.map(|name| format!("{whose} does not tell {name}")).collect()
+}
+
 /// The bounds of one run.
 pub struct Bounded {
     fabric: Fabric,
@@ -149,6 +158,7 @@ impl Bounded {
             let text = node.metrics().encode();
             let page = page(&text);
             let figure = |name: &str| page.get(name).copied().unwrap_or(0);
+            found.extend(untold(&format!("h{host}"), &page));
             found.extend(beyond(&self.size, &format!("h{host}"), &self.size.of_a_node(), figure));
         }
         let (lines, tasks) = (self.fabric.lines(), Handle::current().metrics().num_alive_tasks());
@@ -179,6 +189,12 @@ mod tests {
         let leak = judge("shoal_transport_connections 71\nshoal_tasks_local 11\n# EOF\n");
         assert_eq!(leak.len(), 2);
         assert!(leak[0].starts_with("h1: shoal_transport_connections: 71, and 70 at most"), "{leak:?}");
+    }
+
+    #[test]
+    fn a_figure_that_is_not_told_is_missed() {
+        let page = page("shoal_transport_connections 1\nshoal_process_resident_memory_bytes 1\n");
+        assert_eq!(untold("h1", &page), ["h1 does not tell shoal_tasks_local"]);
     }
 
     #[test]

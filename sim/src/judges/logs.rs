@@ -34,6 +34,8 @@ struct Log {
     /// What was committed as this node knows.
     committed: u64,
     noted: Option<At>,
+    /// Notes that its disk has lost.
+    notes_lost: u64,
     /// What was durable was damaged, and has not come back yet.
     harmed: bool,
 }
@@ -136,6 +138,11 @@ impl Logs {
                 // Nothing of it is sure until it is read again.
                 let log = self.logs.entry(host).or_default();
                 *log = Log { key: log.key.clone(), node: log.node, harmed: true, ..Log::default() };
+            }
+            let (log, notes_lost) = (self.logs.entry(host).or_default(), disk.notes_lost());
+            if std::mem::replace(&mut log.notes_lost, notes_lost) != notes_lost {
+                // An older one is there.
+                log.noted = None;
             }
             let looked = disk.look_at(version, |files| self.read(host, files));
             let version = looked.map_or(version, |(version, broken)| {

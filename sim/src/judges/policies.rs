@@ -1,8 +1,11 @@
 //! Whether restarts and updates keep to their service's word, from one state to the next.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use shoal_core::model::{Availability, NodeId, NodeState, Service, ServiceId, Task, TaskState};
+use shoal_core::model::{
+    Availability, NodeId, NodeState, PortMode, Service, ServiceId, Task, TaskState, UpdateConfig, UpdateOrder,
+};
 use shoal_core::store::State;
 
 /// States come one by one, or nothing is said of what was in between.
@@ -55,40 +58,118 @@ impl Policies {
             let Some(service) = state.service(new.service_id) else { continue };
             if let Some(old) = followed(&before, state, new) {
                 found.extend(restarted(&before, service, old, new));
-            } else if self.replaces_good_one(&before, state, new) {
-                *updated.entry(service.id).or_default() += 1;
+                continue;
             }
+            let Some(old) = self.good_one_replaced_by(&before, state, new) else { continue };
+            if is_alike(old, new) {
+                found.push(format!(
+                    "task {} takes the place of {}, which runs and is no other",
+                    new.id, old.id
+                ));
+            }
+            *updated.entry(service.id).or_default() += 1;
         }
         for (id, count) in updated {
-            let config =
-                state.service(id).and_then(|service| service.spec.update.clone()).unwrap_or_default();
-            if config.parallelism > 0 && count > config.parallelism {
+            let Some(service) = state.service(id) else { continue };
+            let parallelism = rollout(service).parallelism;
+            let busy = on_their_way(&before, state, service);
+            if parallelism > 0 && count + busy > parallelism {
                 found.push(format!(
-                    "{count} tasks of service {id} are updated at once, {} may be",
-                    config.parallelism
+                    "{count} tasks of service {id} are updated while {busy} are not there yet, \
+                     {parallelism} may be at once"
                 ));
             }
         }
+        found.extend(self.given_up(&before, state));
         found
     }
 
-    /// Whether a task takes the place of one that ran well and was only outdated.
-    fn replaces_good_one(&self, before: &State, after: &State, new: &Task) -> bool {
-        before.tasks_of_service(new.service_id).filter(|old| old.slot == new.slot).any(|old| {
-            let well = old.node_id.and_then(|id| before.node(id)).is_some_and(|node| {
+    /// Whether a task of before is on a node that is well, and fits there.
+    fn is_well(&self, before: &State, after: &State, task: &Task) -> bool {
+        task.runs_well()
+            && task.desired == TaskState::Running
+            && task.node_id.and_then(|id| before.node(id)).is_some_and(|node| {
                 let back = self.away.get(&node.id).is_none_or(|at| at + DECIDED_WITHIN < after.applied());
-                let fits = old.spec.placement.constraints.iter().all(|wanted| wanted.matches(node));
-                node.is_schedulable() && back && fits
-            });
+                let fits =
+                    |task: &Task| task.spec.placement.constraints.iter().all(|wanted| wanted.matches(node));
+                let wanted = after.service(task.service_id).map(|service| &service.spec.task.placement);
+                let fits_still =
+                    wanted.is_none_or(|wanted| wanted.constraints.iter().all(|it| it.matches(node)));
+                node.is_schedulable() && back && fits(task) && fits_still
+            })
+    }
 
+    /// Tasks that ran well and are told to stop though what shall take their place comes first, and is not there.
+    fn given_up(&self, before: &State, after: &State) -> Vec<String> {
+        let stopped = before.tasks().filter(|old| {
             let stops = after.task(old.id).is_some_and(|now| now.desired > TaskState::Running);
-            well && stops
-                && old.spec_version < new.spec_version
-                && old.spec.container != new.spec.container
-                && old.status.state == TaskState::Running
-                && old.desired == TaskState::Running
+            stops && self.is_well(before, after, old)
+        });
+        let alone = stopped.filter(|old| {
+            let Some(service) = after.service(old.service_id) else { return false };
+            let has_port = service.spec.endpoint.ports_in(PortMode::Host).next().is_some();
+            let first = rollout(service).order == UpdateOrder::StartFirst && !has_port;
+            let others = |state: &State| -> Vec<Arc<Task>> {
+                let of_slot = state.tasks_of_service(old.service_id).filter(|task| task.slot == old.slot);
+                of_slot
+                    .filter(|task| task.id != old.id && task.desired <= TaskState::Running)
+                    .cloned()
+                    .collect()
+            };
+            let is_updated = others(after).iter().any(|task| task.spec_version > old.spec_version);
+            let runs = |task: &Arc<Task>| task.status.state == TaskState::Running;
+            first && is_updated && !others(before).iter().any(runs) && !others(after).iter().any(runs)
+        });
+        alone
+            .map(|old| format!("task {} is stopped, and what comes first does not run yet", old.id))
+            .collect()
+    }
+
+    /// The task that ran well, was only outdated and is told to stop, whose place another takes.
+    fn good_one_replaced_by<'a>(
+        &self,
+        before: &'a State,
+        after: &State,
+        new: &Task,
+    ) -> Option<&'a Arc<Task>> {
+        before.tasks_of_service(new.service_id).filter(|old| old.slot == new.slot).find(|old| {
+            let stops = after.task(old.id).is_some_and(|now| now.desired > TaskState::Running);
+            stops && old.spec_version < new.spec_version && self.is_well(before, after, old)
         })
     }
+}
+
+/// How a service's changes roll out, or how they are taken back.
+fn rollout(service: &Service) -> UpdateConfig {
+    let is_back = service.update.as_ref().is_some_and(|update| update.message.starts_with("rollback"));
+    let config = if is_back { &service.spec.rollback } else { &service.spec.update };
+    config.clone().unwrap_or_default()
+}
+
+/// Whether nothing differs that a container would have to be made anew for.
+fn is_alike(old: &Task, new: &Task) -> bool {
+    let (a, b) = (&old.spec, &new.spec);
+    a.container == b.container
+        && a.resources == b.resources
+        && a.networks == b.networks
+        && a.log_driver == b.log_driver
+        && a.force_update == b.force_update
+        && old.ports.len() == new.ports.len()
+}
+
+/// Slots that stay, whose new task takes the place of one from before the change, and has not come to run yet.
+fn on_their_way(state: &State, after: &State, service: &Service) -> u64 {
+    let is_newest = |task: &Task| task.spec_version >= service.task_spec_version;
+    let waits = state.tasks_of_service(service.id).filter(|task| {
+        let of_slot = || state.tasks_of_service(service.id).filter(|other| other.slot == task.slot);
+        let takes_part = of_slot().any(|other| !is_newest(other));
+        // One that failed on the way is not waited for.
+        let fails = of_slot().any(|other| is_newest(other) && other.status.state.is_terminal());
+        let is_coming = task.desired <= TaskState::Running && task.status.state < TaskState::Running;
+        let stays = after.task(task.id).is_some_and(|now| now.desired <= TaskState::Running);
+        is_newest(task) && is_coming && stays && takes_part && !fails
+    });
+    waits.count() as u64
 }
 
 fn restarted(before: &State, service: &Service, old: &Task, new: &Task) -> Vec<String> {

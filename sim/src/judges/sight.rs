@@ -9,7 +9,7 @@ use shoal_core::pace::Pace;
 use shoal_core::store::State;
 use tokio::time::Instant;
 
-use crate::faults::Fault;
+use crate::faults::{Fault, Recast};
 
 /// One look at the world.
 pub struct Sight<'a> {
@@ -51,6 +51,7 @@ fn strikes(fault: &Fault, host: usize) -> bool {
         | Fault::DiskSlow(it, _)
         | Fault::Rot(it, _)
         | Fault::Forget(it)
+        | Fault::Reboot(it)
         | Fault::Brownout(it, _)
         | Fault::ClockDrift(it, _)
         | Fault::Wipe(it)
@@ -63,6 +64,7 @@ fn strikes(fault: &Fault, host: usize) -> bool {
         | Fault::Clog(..)
         | Fault::Shuffle(..)
         | Fault::Sever(..)
+        | Fault::Reseated(_)
         | Fault::ClockJump(..)
         | Fault::EngineAway(_) => false,
     }
@@ -76,6 +78,8 @@ fn parts(fault: &Fault, a: usize, b: usize) -> bool {
             side.contains(&a) != side.contains(&b)
         }
         Fault::Storm(_) => true,
+        // Each of the two is cut off at some time of it.
+        Fault::Reseated(Recast { away, again, .. }) => [a, b].iter().any(|it| it == away || it == again),
         _ => cuts(fault, a, b),
     }
 }
@@ -101,6 +105,7 @@ fn is_of_the_wire(fault: &Fault) -> bool {
             | Fault::Clog(..)
             | Fault::Shuffle(..)
             | Fault::Sever(..)
+            | Fault::Reseated(_)
     )
 }
 

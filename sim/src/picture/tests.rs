@@ -18,7 +18,10 @@ fn note(at_us: u64, text: &str) -> Event {
 }
 
 fn message(at_us: u64, arrived_us: Option<u64>) -> Event {
-    event(at_us, What::Message { from: 1, to: 2, label: "RaftAppend".to_owned(), bytes: 9, arrived_us })
+    event(
+        at_us,
+        What::Message { from: 1, to: 2, label: "RaftAppend".to_owned(), bytes: 9, digest: 0, arrived_us },
+    )
 }
 
 fn task(at_us: u64, task: &str, step: &str) -> Event {

@@ -54,6 +54,9 @@ pub(crate) struct Kind {
     /// Virtual seconds of disasters.
     #[arg(long, default_value_t = 120)]
     pub(crate) seconds: u64,
+    /// How many hosts; drawn from the seed if not said, as how many of them are managers.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=240))]
+    pub(crate) hosts: Option<u16>,
     /// How many times slower than usual the cluster beats and loses patience, and all happens to it.
     #[arg(long, default_value = "1", value_name = "TIMES", value_parser = pace)]
     pub(crate) pace: Pace,
@@ -75,7 +78,10 @@ impl Kind {
             DepthWord::Full => Depth::Full,
             DepthWord::Fast => Depth::Fast,
         };
-        Options::drawn(seed, self.profile, depth, Duration::from_secs(self.seconds)).at(self.pace)
+        let drawn =
+            Options::drawn(seed, self.profile, depth, Duration::from_secs(self.seconds)).at(self.pace);
+        let hosts = self.hosts.map_or(drawn.hosts, usize::from);
+        Options { hosts, managers: drawn.managers.min(hosts), ..drawn }
     }
 
     /// The words that say the same.
@@ -85,11 +91,11 @@ impl Kind {
             DepthWord::Fast => "fast",
         };
         let (seconds, pace) = (self.seconds.to_string(), self.pace.times().to_string());
-        #[allow(unused_mut, reason = "some builds have more to say")]
         let mut words: Vec<String> =
             ["--profile", self.profile.name(), "--depth", depth, "--seconds", &seconds, "--pace", &pace]
                 .map(str::to_owned)
                 .to_vec();
+        words.extend(self.hosts.into_iter().flat_map(|hosts| ["--hosts".to_owned(), hosts.to_string()]));
         #[cfg(feature = "put-back")]
         if let Some(bug) = self.put_back {
             words.extend(["--put-back".to_owned(), bug.name().to_owned()]);

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::cli;
 use crate::jobs;
@@ -26,8 +26,17 @@ pub(crate) fn run(words: &cli::Differ) -> anyhow::Result<ExitCode> {
         let all: Vec<String> = said.chain(paths).collect();
         both.push(jobs::start((), &all)?);
     }
-    while jobs::any(&mut both)?.is_some() {}
+    let mut stories = Vec::new();
+    while let Some(ended) = jobs::any(&mut both)? {
+        stories.push(ended.outcome);
+    }
+    let [one, two] = &stories[..] else { bail!("a run is missing") };
     match first(&files[0], &files[1])? {
+        None if one.story() != two.story() => {
+            println!("the events that were kept are the same, and the runs are not:");
+            println!("< {}\n> {}", one.line(), two.line());
+            Ok(ExitCode::from(DIFFERS))
+        }
         None => {
             println!("both runs are the same: {}", words.source.again());
             Ok(ExitCode::SUCCESS)

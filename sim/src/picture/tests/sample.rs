@@ -67,7 +67,7 @@ impl Sample {
         let takes = 300 + self.below(4_000) + if storm { self.below(40_000) } else { 0 };
         let lost = cut(from, to, at) || (storm && self.below(5) == 0) || !up(to, at + takes);
         let arrived_us = (!lost).then_some(at + takes);
-        self.put(at, What::Message { from, to, label: label.to_owned(), bytes, arrived_us });
+        self.put(at, What::Message { from, to, label: label.to_owned(), bytes, digest: 0, arrived_us });
         arrived_us
     }
 
