@@ -16,6 +16,7 @@ mod refusals;
 mod restarts;
 mod runtime;
 mod services;
+mod streams;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         refusals::SCENARIOS,
         metrics::SCENARIOS,
         mesh::SCENARIOS,
+        streams::SCENARIOS,
         networks::SCENARIOS,
         faults::SCENARIOS,
         loss::SCENARIOS,
