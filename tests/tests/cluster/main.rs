@@ -5,6 +5,7 @@
 
 mod faults;
 mod form;
+mod health;
 mod loss;
 mod members;
 mod mesh;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         metrics::SCENARIOS,
         mesh::SCENARIOS,
         streams::SCENARIOS,
+        health::SCENARIOS,
         networks::SCENARIOS,
         faults::SCENARIOS,
         loss::SCENARIOS,
