@@ -3,6 +3,7 @@
 //! They are run one after another on five hosts, each on a lab as new. With `--swarm` those that ask for nothing but Docker's
 //! own words are run on the engines' own swarm, which shows that they ask for the right thing.
 
+mod drain;
 mod faults;
 mod form;
 mod health;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         mesh::SCENARIOS,
         streams::SCENARIOS,
         health::SCENARIOS,
+        drain::SCENARIOS,
         networks::SCENARIOS,
         faults::SCENARIOS,
         loss::SCENARIOS,
