@@ -15,6 +15,7 @@ mod networks;
 mod placement;
 mod quorum;
 mod refusals;
+mod releases;
 mod restarts;
 mod runtime;
 mod services;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         streams::SCENARIOS,
         health::SCENARIOS,
         drain::SCENARIOS,
+        releases::SCENARIOS,
         networks::SCENARIOS,
         faults::SCENARIOS,
         loss::SCENARIOS,
