@@ -13,6 +13,7 @@ mod mesh;
 mod metrics;
 mod networks;
 mod placement;
+mod ports;
 mod quorum;
 mod refusals;
 mod releases;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         streams::SCENARIOS,
         health::SCENARIOS,
         drain::SCENARIOS,
+        ports::SCENARIOS,
         releases::SCENARIOS,
         networks::SCENARIOS,
         faults::SCENARIOS,
