@@ -13,6 +13,7 @@ pub mod http;
 pub mod lab;
 pub mod measure;
 pub mod observer;
+pub mod pattern;
 pub mod prometheus;
 pub mod requirements;
 pub mod runner;

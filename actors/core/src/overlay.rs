@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::mesh::{Backend, Route, RouteChange};
 use crate::model::{NetworkId, NodeId, ServiceId, TaskId};
@@ -58,20 +59,40 @@ impl Dropped {
     }
 }
 
+/// A container gets its stop signal at the end of its drain, and has ended so long after it.
+const STOP_MAX: Duration = Duration::from_secs(30);
+/// Addresses of the past that are known at once.
+const PAST_MAX: usize = 4096;
+
 /// The addresses of all networks, kept up to date by changes of routes.
 #[derive(Debug, Clone, Default)]
 pub struct OverlayTable {
     places: BTreeMap<IpAddr, Place>,
     virtuals: BTreeMap<IpAddr, (ServiceId, Virtual)>,
+    /// Addresses that their tasks have no more, and until when they are remembered: the container of a task that failed, or whose service
+    /// was removed, may finish what it has begun, and its connections must hear of its end.
+    past: BTreeMap<IpAddr, (Place, Duration)>,
+    now: Duration,
 }
 
 impl OverlayTable {
+    /// So much time has passed since some beginning: forget addresses that were given up long ago.
+    pub fn pass_to(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        let now = self.now;
+        self.past.retain(|_, (_, until)| *until > now);
+    }
+
     /// Take in a change.
     pub fn follow(&mut self, change: &RouteChange) {
         if let Some(before) = &change.before {
+            let until = self.now.saturating_add(before.options.drain).saturating_add(STOP_MAX);
             for (_, address, backend) in addresses(before) {
-                if self.places.get(&address).is_some_and(|place| place.task == backend.task) {
-                    self.places.remove(&address);
+                if self.places.get(&address).is_some_and(|place| place.task == backend.task)
+                    && let Some(place) = self.places.remove(&address)
+                    && self.past.len() < PAST_MAX
+                {
+                    self.past.insert(address, (place, until));
                 }
             }
             for address in before.networks.iter().flat_map(|network| &network.addresses) {
@@ -84,6 +105,7 @@ impl OverlayTable {
         for (network, address, backend) in addresses(after) {
             let place = Place { network, task: backend.task, node: backend.node, addr: backend.addr.clone() };
             self.places.insert(address, place);
+            self.past.remove(&address);
         }
         for place in &after.networks {
             for address in &place.addresses {
@@ -99,6 +121,11 @@ impl OverlayTable {
     #[must_use]
     pub fn place(&self, address: IpAddr) -> Option<&Place> {
         self.places.get(&address)
+    }
+
+    /// Where an address is, or was until lately.
+    fn known(&self, address: IpAddr) -> Option<&Place> {
+        self.places.get(&address).or_else(|| self.past.get(&address).map(|(place, _)| place))
     }
 
     /// All virtual addresses.
@@ -121,6 +148,17 @@ impl OverlayTable {
         before.virtuals.iter().any(left)
     }
 
+    /// All addresses that packets may go to and come from: those of tasks, and those that were until lately.
+    pub fn reachable(&self) -> impl Iterator<Item = (IpAddr, &Place)> {
+        self.places().chain(self.past.iter().map(|(address, (place, _))| (*address, place)))
+    }
+
+    /// Whether addresses are remembered that no task has any more.
+    #[must_use]
+    pub fn has_past(&self) -> bool {
+        !self.past.is_empty()
+    }
+
     /// All addresses of tasks.
     pub fn places(&self) -> impl Iterator<Item = (IpAddr, &Place)> {
         self.places.iter().map(|(address, place)| (*address, place))
@@ -131,8 +169,8 @@ impl OverlayTable {
     /// # Errors
     /// Why it goes nowhere.
     pub fn outward(&self, here: NodeId, from: IpAddr, to: IpAddr) -> Result<&Place, Dropped> {
-        let sender = self.places.get(&from).filter(|place| place.node == here).ok_or(Dropped::Spoofed)?;
-        let place = self.places.get(&to).ok_or(Dropped::Nobody)?;
+        let sender = self.known(from).filter(|place| place.node == here).ok_or(Dropped::Spoofed)?;
+        let place = self.known(to).ok_or(Dropped::Nobody)?;
         if place.network != sender.network {
             return Err(Dropped::Crossing);
         }
@@ -145,8 +183,8 @@ impl OverlayTable {
     /// # Errors
     /// Why not.
     pub fn inward(&self, here: NodeId, node: NodeId, from: IpAddr, to: IpAddr) -> Result<(), Dropped> {
-        let sender = self.places.get(&from).filter(|place| place.node == node).ok_or(Dropped::Spoofed)?;
-        let place = self.places.get(&to).ok_or(Dropped::Nobody)?;
+        let sender = self.known(from).filter(|place| place.node == node).ok_or(Dropped::Spoofed)?;
+        let place = self.known(to).ok_or(Dropped::Nobody)?;
         if place.network != sender.network {
             return Err(Dropped::Crossing);
         }
@@ -269,6 +307,33 @@ mod tests {
         );
         table.follow(&RouteChange { before: Some(after), after: None });
         assert_eq!((table.virtuals().count(), table.places().count()), (0, 0));
+    }
+
+    #[test]
+    fn what_has_ended_finishes_what_it_began_unless_its_address_is_anothers() {
+        let one = route(1, &["10.1.9.9"], vec![backend(1, HERE, 1, "10.1.0.1")], vec![]);
+        let two = route(2, &[], vec![backend(2, THERE, 1, "10.1.0.2")], vec![]);
+        let mut both = table(&[Arc::clone(&one), Arc::clone(&two)]);
+        both.pass_to(Duration::from_secs(1_000));
+        both.follow(&RouteChange { before: Some(two), after: None });
+        assert!(both.places().all(|(address, _)| address == ip("10.1.0.1")), "it is no place any more");
+        let passes = |table: &OverlayTable| {
+            (
+                table.outward(HERE, ip("10.1.0.1"), ip("10.1.0.2")).map(|place| place.node),
+                table.inward(HERE, THERE, ip("10.1.0.2"), ip("10.1.0.1")),
+            )
+        };
+        let long = Options::default().drain + STOP_MAX;
+        both.pass_to(Duration::from_secs(1_000) + long - Duration::from_millis(1));
+        assert_eq!(passes(&both), (Ok(THERE), Ok(())));
+        // Its place on another node outweighs what was.
+        let mut taken = both.clone();
+        let next = route(3, &[], vec![backend(3, NodeId::from_u128(3), 1, "10.1.0.2")], vec![]);
+        taken.follow(&RouteChange { before: None, after: Some(next) });
+        assert_eq!(passes(&taken), (Ok(NodeId::from_u128(3)), Err(Dropped::Spoofed)));
+        both.pass_to(Duration::from_secs(1_000) + long);
+        assert_eq!(passes(&both), (Err(Dropped::Nobody), Err(Dropped::Spoofed)));
+        assert!(!both.has_past() && both.reachable().all(|(_, place)| place.node == HERE));
     }
 
     #[test]

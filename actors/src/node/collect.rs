@@ -46,7 +46,12 @@ impl Page<'_> {
         }
         let mut encoder = self.0.encode_descriptor(name, help, None, kind)?;
         for port in ports {
-            let labels = [("service", port.service.clone()), ("port", port.published.to_string())];
+            let protocol = format!("{:?}", port.protocol).to_ascii_lowercase();
+            let labels = [
+                ("service", port.service.clone()),
+                ("port", port.published.to_string()),
+                ("protocol", protocol),
+            ];
             encode(port, encoder.encode_family(&labels)?)?;
         }
         Ok(())

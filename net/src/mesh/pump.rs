@@ -320,3 +320,7 @@ pub(super) async fn far(
         tx.reset();
     }
 }
+
+#[cfg(test)]
+#[path = "pump_tests.rs"]
+mod tests;

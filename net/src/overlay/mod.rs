@@ -17,7 +17,7 @@ mod tunnel;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shoal_core::mesh::RouteChange;
 use shoal_core::model::{NetworkId, NetworkInfo, NodeId, Task, TaskId, TaskNetwork};
@@ -120,6 +120,7 @@ struct Inner {
     done: watch::Sender<Done>,
     /// What passes packets; they come and go by QUIC, so this is best where that is.
     scope: Scope,
+    began: Instant,
     thread: Handle,
     /// If QUIC has no thread.
     _own: Option<Threads>,
@@ -137,6 +138,22 @@ impl Inner {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<JoinHandle<()>> {
         let _inside = self.thread.enter();
         self.scope.spawn(task)
+    }
+
+    /// Let packets pass as this table says.
+    fn set_table(&self, wish: &mut Wish, table: OverlayTable) {
+        wish.table = Arc::new(table);
+        self.shared.prune(&wish.table);
+        *self.shared.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&wish.table);
+    }
+
+    /// Forget addresses that were given up long ago.
+    fn forget_past(&self, wish: &mut Wish) {
+        if wish.table.has_past() {
+            let mut table = (*wish.table).clone();
+            table.pass_to(self.began.elapsed());
+            self.set_table(wish, table);
+        }
     }
 
     /// Change the wish. Returns its number.
@@ -166,6 +183,7 @@ impl Overlay {
             kick: Condvar::new(),
             done: watch::channel((0, Ok(()))).0,
             scope: Scope::new(),
+            began: Instant::now(),
             thread: thread.ok_or(std::io::ErrorKind::NotFound)?,
             _own: own,
         });
@@ -188,13 +206,12 @@ impl Overlay {
         inner.change(|wish| {
             wish.informed = true;
             let mut table = (*wish.table).clone();
+            table.pass_to(inner.began.elapsed());
             changes.iter().for_each(|change| table.follow(change));
-            wish.table = Arc::new(table);
+            inner.set_table(wish, table);
             for place in changes.iter().filter_map(|change| change.after.as_ref()).flat_map(|r| &r.networks) {
                 wish.networks.insert(place.network.id, Arc::clone(&place.network));
             }
-            inner.shared.prune(&wish.table);
-            *inner.shared.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&wish.table);
         });
     }
 
@@ -300,6 +317,7 @@ fn keep(inner: &Arc<Inner>) {
         if wish.stop {
             return;
         }
+        inner.forget_past(&mut wish);
         let (number, containers) = (wish.number, wish.containers);
         let (table, here, informed) = (Arc::clone(&wish.table), here(inner, &wish), wish.informed);
         drop(wish);

@@ -254,7 +254,7 @@ pub(super) fn routes(here: &Here, table: &OverlayTable) -> BTreeSet<(bool, Strin
 
 /// Addresses of IPv6 that a bridge answers for, each with the bridge: of IPv4 it answers for all that it routes elsewhere.
 pub(super) fn neighbours(here: &Here, table: &OverlayTable) -> BTreeSet<(String, IpAddr)> {
-    let places = table.places().map(|(address, place)| (address, place.network));
+    let places = table.reachable().map(|(address, place)| (address, place.network));
     let all = places.chain(table.virtuals().map(|(address, behind)| (address, behind.network)));
     let elsewhere = all.filter(|(address, _)| address.is_ipv6() && !here.addresses.contains_key(address));
     elsewhere.filter_map(|(address, id)| Some((here.networks.get(&id)?.bridge(), address))).collect()

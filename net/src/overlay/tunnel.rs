@@ -124,7 +124,8 @@ impl Shared {
 
     /// Forget the ways to nodes that have no place in the table.
     pub(super) fn prune(&self, table: &OverlayTable) {
-        let nodes: std::collections::BTreeSet<NodeId> = table.places().map(|(_, place)| place.node).collect();
+        let nodes = table.reachable().map(|(_, place)| place.node);
+        let nodes: std::collections::BTreeSet<NodeId> = nodes.collect();
         self.peers().retain(|node, _| nodes.contains(node));
         let mut counters = self.counters.peers.lock().unwrap_or_else(PoisonError::into_inner);
         counters.retain(|node, _| nodes.contains(node));

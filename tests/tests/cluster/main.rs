@@ -3,19 +3,24 @@
 //! They are run one after another on five hosts, each on a lab as new. With `--swarm` those that ask for nothing but Docker's
 //! own words are run on the engines' own swarm, which shows that they ask for the right thing.
 
+mod drain;
 mod faults;
 mod form;
+mod health;
 mod loss;
 mod members;
 mod mesh;
 mod metrics;
 mod networks;
 mod placement;
+mod ports;
 mod quorum;
 mod refusals;
+mod releases;
 mod restarts;
 mod runtime;
 mod services;
+mod streams;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -39,6 +44,11 @@ fn main() -> ExitCode {
         refusals::SCENARIOS,
         metrics::SCENARIOS,
         mesh::SCENARIOS,
+        streams::SCENARIOS,
+        health::SCENARIOS,
+        drain::SCENARIOS,
+        ports::SCENARIOS,
+        releases::SCENARIOS,
         networks::SCENARIOS,
         faults::SCENARIOS,
         loss::SCENARIOS,

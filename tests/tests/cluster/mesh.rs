@@ -26,7 +26,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// The program that serves and asks.
-const TRAFFIC: &str = env!("CARGO_BIN_EXE_traffic");
+pub(super) const TRAFFIC: &str = env!("CARGO_BIN_EXE_traffic");
 /// How long a run of requests may take.
 pub(super) const LOAD_MAX: Duration = Duration::from_secs(180);
 
@@ -58,12 +58,12 @@ fn load_command(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -
 }
 
 /// Ask from a host; what came of it.
-fn load(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Value> {
+pub(super) fn load(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Value> {
     let said = sh::must(&mut load_command(cluster, from, url, flags), LOAD_MAX)?;
     serde_json::from_str(&said).with_context(|| format!("no figures: {said}"))
 }
 
-fn spawn(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Child> {
+pub(super) fn spawn(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Child> {
     let mut command = load_command(cluster, from, url, flags);
     command.stdout(Stdio::piped()).spawn().context("asking")
 }
@@ -73,12 +73,12 @@ pub(super) fn lost(figures: &Value) -> u64 {
 }
 
 /// A host's own way to its published port.
-fn at(host: usize, port: u16) -> String {
+pub(super) fn at(host: usize, port: u16) -> String {
     format!("http://{}:{port}/", address(host))
 }
 
 /// Wait until a port answers on a host.
-fn await_answer(cluster: &Cluster<'_>, from: usize, host: usize, port: u16) -> Result<()> {
+pub(super) fn await_answer(cluster: &Cluster<'_>, from: usize, host: usize, port: u16) -> Result<()> {
     let url = at(host, port);
     wait::until(&format!("an answer of {url}"), START_MAX, Duration::from_millis(50), || {
         let figures = load(cluster, from, &url, &["requests=1"])?;

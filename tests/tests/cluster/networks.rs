@@ -34,7 +34,7 @@ const POLL: Duration = Duration::from_millis(100);
 const NEWS_MAX: Duration = Duration::from_secs(5);
 
 /// A cluster whose hosts let nothing pass that they were not told to.
-fn form(lab: &mut Lab, peer: Peer, managers: usize, workers: usize) -> Result<Cluster<'_>> {
+pub(super) fn form(lab: &mut Lab, peer: Peer, managers: usize, workers: usize) -> Result<Cluster<'_>> {
     let cluster = Cluster::form(lab, peer, managers, workers)?;
     for host in 1..=managers + workers {
         let mut command = cluster.lab.host(host).inside().command(["iptables", "-P", "FORWARD", "DROP"]);
@@ -44,7 +44,7 @@ fn form(lab: &mut Lab, peer: Peer, managers: usize, workers: usize) -> Result<Cl
 }
 
 /// Create a service whose tasks answer HTTP on port 80, and wait until they run.
-fn create(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str]) -> Result<()> {
+pub(super) fn create(cluster: &Cluster<'_>, name: &str, replicas: usize, flags: &[&str]) -> Result<()> {
     mesh::create(cluster, name, replicas, flags)?;
     cluster.await_running(name, replicas, &[], START_MAX).map(drop)
 }
@@ -57,18 +57,28 @@ fn containers(cluster: &Cluster<'_>, host: usize, service: &str) -> Result<Vec<S
 }
 
 /// A container of the service on the host.
-fn container(cluster: &Cluster<'_>, host: usize, service: &str) -> Result<String> {
+pub(super) fn container(cluster: &Cluster<'_>, host: usize, service: &str) -> Result<String> {
     containers(cluster, host, service)?.pop().with_context(|| format!("h{host} has no task of {service}"))
 }
 
-fn inside(cluster: &Cluster<'_>, host: usize, container: &str, args: &[&str]) -> std::process::Command {
+pub(super) fn inside(
+    cluster: &Cluster<'_>,
+    host: usize,
+    container: &str,
+    args: &[&str],
+) -> std::process::Command {
     let mut command = docker(&cluster.lab.host(host).engine_socket());
     command.args(["exec", container]).args(args);
     command
 }
 
 /// Ask from within a container; what came of it.
-fn load(cluster: &Cluster<'_>, (host, container): (usize, &str), url: &str, flags: &[&str]) -> Result<Value> {
+pub(super) fn load(
+    cluster: &Cluster<'_>,
+    (host, container): (usize, &str),
+    url: &str,
+    flags: &[&str],
+) -> Result<Value> {
     let args = [&["/traffic", "load", url], flags].concat();
     let said = sh::run(&mut inside(cluster, host, container, &args), LOAD_MAX)?;
     serde_json::from_str(said.text().trim()).with_context(|| format!("no figures: {}", said.text()))
@@ -79,7 +89,7 @@ fn servers(figures: &Value) -> usize {
 }
 
 /// Wait until a request from within a container is answered.
-fn await_answer(cluster: &Cluster<'_>, from: (usize, &str), url: &str) -> Result<()> {
+pub(super) fn await_answer(cluster: &Cluster<'_>, from: (usize, &str), url: &str) -> Result<()> {
     wait::until(&format!("an answer of {url}"), NEWS_MAX, POLL, || {
         let figures = load(cluster, from, url, &["requests=1"]);
         wait::seen(figures.as_ref().is_ok_and(|figures| lost(figures) == 0), || format!("{figures:?}"))
@@ -291,7 +301,11 @@ fn refusals(lab: &mut Lab, peer: Peer) -> Result<()> {
     Ok(())
 }
 
-fn lookup(cluster: &Cluster<'_>, (host, container): (usize, &str), name: &str) -> Result<Vec<String>> {
+pub(super) fn lookup(
+    cluster: &Cluster<'_>,
+    (host, container): (usize, &str),
+    name: &str,
+) -> Result<Vec<String>> {
     let said = sh::run(&mut inside(cluster, host, container, &["/traffic", "lookup", name]), LOAD_MAX)?;
     let mut found: Vec<String> = said.text().split_whitespace().map(ToOwned::to_owned).collect();
     found.sort();

@@ -22,6 +22,10 @@ use super::slot::SlotTasks;
 
 const IN_PROGRESS: &str = "update in progress";
 const ROLLBACK_IN_PROGRESS: &str = "rollback in progress";
+/// How the words end for what an update waits for.
+const UNPLACED: &str = " waits for a node that fits";
+/// How the words begin for what made an update fail.
+const CAUSES: [&str; 2] = ["due to ", "because "];
 
 /// How far a slot is.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +56,8 @@ struct Run {
     config: UpdateConfig,
     started_at: Timestamp,
     is_rollback: bool,
+    /// Of a rollback that nobody asked for: why it began. Who reads the service later must still learn it.
+    cause: Option<String>,
     /// How long a new task may show no progress.
     patience: Duration,
     /// Whether it began in this look, which has written its status already.
@@ -105,6 +111,7 @@ fn run(round: &mut Round<'_>, service: &Service, progress: &[Progress<'_>]) -> O
                     config: config.clone().unwrap_or_default(),
                     started_at: status.started_at,
                     is_rollback,
+                    cause: cause_of_rollback(&status.message).map(str::to_owned),
                     patience,
                     is_new: false,
                 });
@@ -120,6 +127,7 @@ fn run(round: &mut Round<'_>, service: &Service, progress: &[Progress<'_>]) -> O
         config: service.spec.update.clone().unwrap_or_default(),
         started_at: round.now,
         is_rollback: false,
+        cause: None,
         patience,
         is_new: true,
     };
@@ -192,6 +200,18 @@ fn cause(task: &Task, stuck: bool) -> String {
     } else {
         format!("due to failure or early termination of task {}", task.id)
     }
+}
+
+/// Why a rollback began that nobody asked for, from the words of its status.
+pub(super) fn cause_of_rollback(message: &str) -> Option<&str> {
+    let begun =
+        [ROLLBACK_STARTED, ROLLBACK_IN_PROGRESS].iter().find_map(|what| message.strip_prefix(what))?;
+    let cause = match begun.strip_suffix(UNPLACED) {
+        Some(waits) => waits.rsplit_once(": ")?.0,
+        None => begun,
+    };
+    let cause = cause.trim_start();
+    CAUSES.iter().any(|words| cause.starts_with(words)).then_some(cause)
 }
 
 /// Whether the slot counts against the parallelism: its new task has not come to run yet, or has only since
@@ -271,11 +291,15 @@ fn is_settled(round: &mut Round<'_>, service: &Service, run: &Run, progress: &[P
 
 fn complete(round: &mut Round<'_>, service: &Service, run: &Run, failed: usize) {
     let what = if run.is_rollback { "rollback" } else { "update" };
-    let message = match failed {
-        0 => format!("{what} completed"),
-        1 => format!("{what} completed; a task failed on the way"),
-        more => format!("{what} completed; tasks of {more} slots failed on the way"),
-    };
+    let mut message = format!("{what} completed");
+    if let Some(cause) = &run.cause {
+        message.push_str(&format!(", begun {cause}"));
+    }
+    match failed {
+        0 => {}
+        1 => message.push_str("; a task failed on the way"),
+        more => message.push_str(&format!("; tasks of {more} slots failed on the way")),
+    }
     round.because(|| format!("{}: {message}", service.spec.name));
     write(round, service, run, UpdateState::Completed, message);
 }
@@ -309,14 +333,18 @@ fn fail(round: &mut Round<'_>, service: &Service, run: &Run, cause: &str) {
 /// Say on the service what the update waits for.
 fn report(round: &mut Round<'_>, service: &Service, run: &Run, busy: &[&Progress<'_>]) {
     let Some(status) = service.update.as_ref().filter(|_| !run.is_new) else { return };
-    let what = if run.is_rollback { ROLLBACK_IN_PROGRESS } else { IN_PROGRESS };
+    let what = match &run.cause {
+        Some(cause) => format!("{ROLLBACK_IN_PROGRESS} {cause}"),
+        None if run.is_rollback => ROLLBACK_IN_PROGRESS.to_owned(),
+        None => IN_PROGRESS.to_owned(),
+    };
     let unplaced = busy
         .iter()
         .filter_map(|slot| slot.current)
         .find(|task| task.status.state <= TaskState::Pending && task.desired == TaskState::Running);
     let message = match unplaced {
-        Some(task) => format!("{what}: {} waits for a node that fits", task.slot_name()),
-        None => what.into(),
+        Some(task) => format!("{what}: {}{UNPLACED}", task.slot_name()),
+        None => what,
     };
     if message != status.message {
         write(round, service, run, UpdateState::Updating, message);

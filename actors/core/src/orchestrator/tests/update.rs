@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{FailureAction, PortConfig, PortMode, RegistryAuth, Secret, UpdateOrder, UpdateStatus};
+use crate::orchestrator::update::cause_of_rollback;
 
 fn running(replicas: u64, config: UpdateConfig) -> World {
     let mut world = World::new(3);
@@ -176,10 +177,20 @@ fn a_failed_update_rolls_back_and_a_failed_rollback_pauses() {
     let mut world = running(3, config);
     world.broken.insert("b".into());
     update_to(&mut world, "b");
+    let mut said = BTreeSet::new();
+    while world.update_state() != Some(UpdateState::Completed) {
+        world.act();
+        said.insert(message(&world));
+        world.pass(Duration::from_secs(1));
+    }
     world.settle();
     assert_eq!((images(&world), world.update_state()), ((3, 0), Some(UpdateState::Completed)));
-    assert_eq!(message(&world), "rollback completed");
     world.assert_converged();
+    // Whenever one looks, it says why.
+    let cause = " due to failure or early termination of task ";
+    let back: Vec<_> = said.iter().filter(|message| message.starts_with("rollback")).collect();
+    assert!(back.len() >= 2 && back.iter().all(|message| message.contains(cause)), "{said:?}");
+    assert!(message(&world).starts_with("rollback completed, begun due to"), "{}", message(&world));
     world.broken.insert("a".into());
     update_to(&mut world, "b");
     world.settle_within(Duration::from_secs(120));
@@ -263,7 +274,27 @@ fn an_update_whose_task_hangs_goes_on_or_back_if_that_is_asked_for() {
     let mut world = hanging(of(FailureAction::Rollback));
     world.pass(Duration::from_secs(100));
     world.settle();
-    assert_eq!((images(&world), message(&world).as_str()), ((3, 0), "rollback completed"));
+    assert_eq!(images(&world), (3, 0));
+    let message = message(&world);
+    assert!(message.starts_with("rollback completed, begun because task "), "{message}");
+    assert!(message.contains("shows no progress"), "{message}");
+}
+
+#[test]
+fn a_rollback_keeps_its_cause_while_it_waits_for_a_node() {
+    for (message, cause) in [
+        ("rollback started by a user", None),
+        ("rollback in progress: web.2 waits for a node that fits", None),
+        ("rollback started due to failure of task 1", Some("due to failure of task 1")),
+        ("rollback in progress due to x: web.2 waits for a node that fits", Some("due to x")),
+        (
+            "rollback in progress because task 1 shows no progress: pulling",
+            Some("because task 1 shows no progress: pulling"),
+        ),
+        ("update in progress", None),
+    ] {
+        assert_eq!(cause_of_rollback(message), cause, "{message}");
+    }
 }
 
 #[test]

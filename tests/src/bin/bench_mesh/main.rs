@@ -1,6 +1,6 @@
 //! Figures of published ports beside HAProxy's and nginx's, on the same hosts and to the same task in the same run.
 //!
-//! `bench_mesh [--rounds N] [--seconds N] [--only WORDS] [--soak UPDATES]` as root, with wrk, haproxy, nginx (with its stream module) and openssl installed. Build
+//! `bench_mesh [--rounds N] [--seconds N] [--only WORDS] [--soak UPDATES] [--idle CONNECTIONS]` as root, with wrk, haproxy, nginx (with its stream module) and openssl installed. Build
 //! what is shipped: `cargo build --release -p shoal -p shoal-tests`.
 //!
 //! A client on h3 asks for a task on h2: through a proxy on h2 itself (*local*), and through one on h1 (*remote*). There the peer
@@ -11,6 +11,11 @@
 //!
 //! `--soak` asks for two thousand answers a second instead, half of them over kept connections, and for some that take half a
 //! minute, while so many rolling updates, a drain and a scale-down pass; it counts what was lost.
+//!
+//! `--idle` opens so many connections to a task on another node, lets them rest, tells what memory each of them takes on both nodes, and
+//! asks on all of them again. Neither needs the peers' programs.
+
+mod idle;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,11 +28,14 @@ use shoal_tests::lab::{Lab, address};
 use shoal_tests::stats::median;
 use shoal_tests::{requirements, sh, traffic};
 
-const USAGE: &str = "bench_mesh [--rounds N] [--seconds N] [--only WORDS] [--soak UPDATES]";
+const USAGE: &str =
+    "bench_mesh [--rounds N] [--seconds N] [--only WORDS] [--soak UPDATES] [--idle CONNECTIONS]";
 const PUBLISHED: u16 = 8080;
 const HAPROXY: u16 = 9080;
 const NGINX: u16 = 9081;
 const MTLS: u16 = 9443;
+/// Two nodes pass on no more than about so many connections between them.
+const IDLE_MAX: usize = 16_000;
 const START_MAX: Duration = Duration::from_secs(30);
 
 /// What is asked, and how wrk asks it.
@@ -48,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn bench() -> Result<()> {
-    let (mut rounds, mut seconds, mut updates, mut only) = (3, 5, 0, String::new());
+    let (mut rounds, mut seconds, mut updates, mut connections, mut only) = (3, 5, 0, 0, String::new());
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.next()) {
@@ -56,6 +64,7 @@ fn bench() -> Result<()> {
             ("--seconds", Some(count)) => seconds = count.parse::<u64>()?.clamp(1, 600),
             ("--only", Some(words)) => only = words,
             ("--soak", Some(count)) => updates = count.parse::<u32>()?.clamp(1, 1000),
+            ("--idle", Some(count)) => connections = count.parse::<usize>()?.clamp(1, IDLE_MAX),
             _ => bail!(USAGE),
         }
     }
@@ -64,6 +73,9 @@ fn bench() -> Result<()> {
     }
     if updates > 0 {
         return soak(updates);
+    }
+    if connections > 0 {
+        return idle::run(connections);
     }
     for program in ["wrk", "haproxy", "nginx", "openssl"] {
         ensure!(requirements::find(program).is_some(), "this needs {program}");

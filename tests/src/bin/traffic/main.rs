@@ -2,10 +2,13 @@
 //! does when it is asked to stop, and the client counts every request that did not get its whole answer.
 //!
 //! `traffic serve PORT` answers `GET /…` with its host's name, its client's address and, if there was one, the PROXY
-//! header's; `/slow/MS` takes that long, `/big/BYTES` is as large. `traffic load URL …` prints one line of JSON. `echo` and `shout` are the same of UDP,
+//! header's; `/slow/MS` takes that long, `/big/BYTES` is as large; what it does without HTTP is told in `raw.rs`. `hold` sends back what ten thousand clients
+//! send. `traffic load URL …` prints one line of JSON, `ask URL` fails if it has no answer. `echo` and `shout` are the same of UDP,
 //! `mingle` asks several from one socket, `stream` asks again and again from one socket, `sink` answers nobody and prints whom it hears, `lookup` prints the
 //! addresses of a name.
 #![allow(missing_docs)]
+
+mod raw;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -31,6 +34,8 @@ fn main() -> Result<()> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
         ["serve", port] => serve(port.parse()?),
+        ["hold", port] => raw::hold(port.parse()?),
+        ["ask", url] => ask(url),
         ["echo", port] => echo(port.parse()?),
         ["sink", port] => sink(port.parse()?),
         ["shout", addr, count] => shout(addr, count.parse()?),
@@ -39,7 +44,7 @@ fn main() -> Result<()> {
         ["lookup", name] => lookup(name),
         ["load", url, flags @ ..] => Load::read(url, flags)?.run(),
         _ => bail!(
-            "traffic serve PORT | echo PORT | sink PORT | shout ADDR N | mingle PORT ADDR… | stream ADDR SECONDS | lookup NAME | load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N|until=eof] [keep] [pause=MS] [each]"
+            "traffic serve PORT | hold PORT | ask URL | echo PORT | sink PORT | shout ADDR N | mingle PORT ADDR… | stream ADDR SECONDS | lookup NAME | load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N|until=eof] [keep] [pause=MS] [each]"
         ),
     }
 }
@@ -48,7 +53,8 @@ fn serve(port: u16) -> Result<()> {
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
         .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))?;
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
-    Arc::new(Server { listener, name: name.trim().to_owned(), idle: AtomicUsize::new(0) }).spawn();
+    let (told, idle) = (raw::Told::default(), AtomicUsize::new(0));
+    Arc::new(Server { listener, name: name.trim().to_owned(), told, idle }).spawn();
     loop {
         std::thread::park();
     }
@@ -59,6 +65,8 @@ fn serve(port: u16) -> Result<()> {
 struct Server {
     listener: TcpListener,
     name: String,
+    /// How connections without HTTP fared.
+    told: raw::Told,
     /// Threads that wait for a client.
     idle: AtomicUsize,
 }
@@ -79,13 +87,88 @@ impl Server {
             }
             if let Ok((stream, _)) = accepted {
                 // A client that breaks off is its own affair.
-                let _ = answer(&stream, &self.name);
+                let _ = self.answer(&stream);
             }
             if self.idle.load(Ordering::SeqCst) >= IDLE_MAX {
                 return;
             }
         }
     }
+
+    fn answer(&self, stream: &TcpStream) -> Result<()> {
+        stream.set_nodelay(true)?;
+        let peer = stream.peer_addr()?.ip().to_canonical();
+        let mut reader = BufReader::new(stream);
+        let client = proxied(&mut reader)?.map_or_else(|| "-".to_owned(), |addr| addr.to_string());
+        let mut first = String::new();
+        loop {
+            first.clear();
+            if reader.read_line(&mut first)? == 0 {
+                return Ok(());
+            }
+            if first.starts_with("raw ") {
+                return raw::serve(&first, reader, &self.told);
+            }
+            let path = first.split(' ').nth(1).context("a request without a path")?;
+            let close = head(&first, &mut reader)?;
+            if path == "/upgrade" {
+                return raw::upgrade(reader);
+            }
+            let mut stream = stream;
+            if let Some(count) = path.strip_prefix("/big/") {
+                big(&mut stream, count.parse()?)?;
+            } else {
+                if let Some(ms) = path.strip_prefix("/slow/") {
+                    std::thread::sleep(Duration::from_millis(ms.parse()?));
+                }
+                let body = match path.strip_prefix("/told/") {
+                    Some(key) => format!("{}\n", self.told.of(key)),
+                    None => format!("{} {peer} {client}\n", self.name),
+                };
+                let connection = if close { "close" } else { "keep-alive" };
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all((head + &body).as_bytes())?;
+            }
+            if close {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Read the rest of a request's head; whether its client wants the connection to end with the answer.
+fn head(first: &str, reader: &mut BufReader<&TcpStream>) -> Result<bool> {
+    // Without a word a client of the old version waits for the end.
+    let mut close = first.trim_end().ends_with("HTTP/1.0");
+    loop {
+        let mut line = String::new();
+        ensure!(reader.read_line(&mut line)? > 0, "a head without an end");
+        close |= line.to_ascii_lowercase().starts_with("connection: close");
+        if line.trim().is_empty() {
+            return Ok(close);
+        }
+    }
+}
+
+/// Answer with a large body.
+fn big(stream: &mut &TcpStream, count: usize) -> Result<()> {
+    let mut left = count.min(1 << 30);
+    stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {left}\r\n\r\n").as_bytes())?;
+    while left > 0 {
+        let part = left.min(FILLER.len());
+        stream.write_all(&FILLER[..part])?;
+        left -= part;
+    }
+    Ok(())
+}
+
+/// Ask once; an error if there is no answer.
+fn ask(url: &str) -> Result<()> {
+    println!("{}", Load::read(url, &["requests=1"])?.one(&mut None)?);
+    Ok(())
 }
 
 /// Print the addresses of a name, one a line; none if nobody knows it.
@@ -209,56 +292,6 @@ fn stream(addr: &str, time: Duration) -> Result<()> {
     let figures = serde_json::json!({"answered": answered, "lost": lost, "last": last, "servers": servers, "seen": seen, "longest_ms": longest});
     println!("{figures}");
     Ok(())
-}
-
-fn answer(stream: &TcpStream, name: &str) -> Result<()> {
-    stream.set_nodelay(true)?;
-    let peer = stream.peer_addr()?.ip().to_canonical();
-    let mut reader = BufReader::new(stream);
-    let told = proxied(&mut reader)?;
-    loop {
-        let mut first = String::new();
-        if reader.read_line(&mut first)? == 0 {
-            return Ok(());
-        }
-        let path = first.split(' ').nth(1).context("a request without a path")?.to_owned();
-        // Without a word a client of the old version waits for the end.
-        let mut close = first.trim_end().ends_with("HTTP/1.0");
-        loop {
-            let mut line = String::new();
-            ensure!(reader.read_line(&mut line)? > 0, "a head without an end");
-            close |= line.to_ascii_lowercase().starts_with("connection: close");
-            if line.trim().is_empty() {
-                break;
-            }
-        }
-        if let Some(ms) = path.strip_prefix("/slow/") {
-            std::thread::sleep(Duration::from_millis(ms.parse()?));
-        }
-        if let Some(count) = path.strip_prefix("/big/") {
-            let mut left = count.parse::<usize>()?.min(1 << 30);
-            let mut stream = stream;
-            stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {left}\r\n\r\n").as_bytes())?;
-            while left > 0 {
-                let part = left.min(FILLER.len());
-                stream.write_all(&FILLER[..part])?;
-                left -= part;
-            }
-            if close {
-                return Ok(());
-            }
-            continue;
-        }
-        let body = format!("{name} {peer} {}\n", told.map_or_else(|| "-".to_owned(), |a| a.to_string()));
-        let connection = if close { "close" } else { "keep-alive" };
-        let head =
-            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n", body.len());
-        let mut stream = stream;
-        stream.write_all((head + &body).as_bytes())?;
-        if close {
-            return Ok(());
-        }
-    }
 }
 
 /// The client that a PROXY header tells, if there is one.
