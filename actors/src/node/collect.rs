@@ -114,7 +114,7 @@ fn transport(page: &mut Page<'_>, node: &Node) -> fmt::Result {
 type OfPort = fn(&PortStats) -> u64;
 
 /// By service and port.
-const MESH_COUNTERS: [(&str, &str, OfPort); 7] = [
+const MESH_COUNTERS: [(&str, &str, OfPort); 8] = [
     ("shoal_mesh_connections", "Connections of clients to a published port of this node", |p| p.accepted),
     ("shoal_mesh_refused", "Of those, refused because no task could take them", |p| p.refused),
     ("shoal_mesh_retries", "Tries to connect to a task that failed and were made elsewhere", |p| p.retries),
@@ -122,6 +122,11 @@ const MESH_COUNTERS: [(&str, &str, OfPort); 7] = [
         "shoal_mesh_moved_connections",
         "Times that a connection went on with another task, between two exchanges",
         |p| p.moved,
+    ),
+    (
+        "shoal_mesh_dropped_datagrams",
+        "Datagrams of clients that were dropped because their task took them too slowly",
+        |p| p.dropped,
     ),
     ("shoal_mesh_connect_microseconds", "Time until a task was connected, in all", |p| p.connect_us),
     ("shoal_mesh_received_bytes", "Bytes from clients", |p| p.bytes_in),
@@ -196,6 +201,13 @@ fn overlay(page: &mut Page<'_>, node: &Node) -> fmt::Result {
     for (reason, count) in &stats.dropped {
         ConstCounter::new(*count).encode(encoder.encode_family(&[("reason", *reason)])?)?;
     }
+    let help = "Packets that the rules of this host's kernel refused: they went from one network to another, had a sender's address \
+                that is not of its network, or came from outside without being asked for";
+    let mut encoder =
+        page.0.encode_descriptor("shoal_overlay_refused_packets", help, None, MetricType::Counter)?;
+    for (reason, count) in &stats.refused {
+        ConstCounter::new(*count).encode(encoder.encode_family(&[("reason", *reason)])?)?;
+    }
     page.counter("shoal_overlay_malformed", "What came as a packet and was none", stats.malformed)?;
     page.gauge(
         "shoal_overlay_unready",
@@ -227,6 +239,11 @@ fn names(page: &mut Page<'_>, node: &Node) -> fmt::Result {
         "shoal_names_malformed",
         "Messages that were no questions, and were dropped",
         stats.malformed,
+    )?;
+    page.counter(
+        "shoal_names_refused_connections",
+        "TCP connections of askers that were closed at once because there were too many",
+        stats.connections_refused,
     )?;
     page.counter(
         "shoal_names_upstream_answers",

@@ -39,6 +39,8 @@ pub struct PortStats {
     pub retries: u64,
     /// Times that a connection went on with another task, between two exchanges.
     pub moved: u64,
+    /// Datagrams of clients that were dropped because their task took them too slowly.
+    pub dropped: u64,
     /// Time until a task was connected, in all, in microseconds.
     pub connect_us: u64,
     /// Bytes from clients.
@@ -70,6 +72,7 @@ pub(super) struct PortCounters {
     pub(super) refused: AtomicU64,
     pub(super) retries: AtomicU64,
     pub(super) moved: AtomicU64,
+    pub(super) dropped: AtomicU64,
     pub(super) connect_us: AtomicU64,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
@@ -107,6 +110,7 @@ impl Counters {
                 refused: get(&counted.refused),
                 retries: get(&counted.retries),
                 moved: get(&counted.moved),
+                dropped: get(&counted.dropped),
                 connect_us: get(&counted.connect_us),
                 bytes_in: get(&counted.bytes_in),
                 bytes_out: get(&counted.bytes_out),

@@ -45,6 +45,7 @@ fn port(port: &PortStats) -> serde_json::Value {
         "RefusedConnections": port.refused,
         "Retries": port.retries,
         "MovedConnections": port.moved,
+        "DroppedDatagrams": port.dropped,
         "ConnectMicroseconds": port.connect_us,
         "BytesIn": port.bytes_in,
         "BytesOut": port.bytes_out,
