@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -14,12 +14,13 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::client::{Way, reset};
 use super::flows::{Counted, Word};
 use super::http::{Exchanges, Side};
 use super::splice;
-use super::stats::add;
+use super::stats::{PortCounters, add};
 use crate::line::{Rx, Tx};
 
 const BUFFER_BYTES: usize = 64 << 10;
@@ -121,39 +122,69 @@ pub(super) enum Ended {
 }
 
 /// Follows what passes, if it may go on with another task.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watch {
-    exchanges: Mutex<Exchanges>,
+    followed: Mutex<Followed>,
     /// Told when nothing is under way any more.
     idle: Notify,
+    /// Where the time to the first byte of an answer is counted.
+    counters: Option<Arc<PortCounters>>,
+}
+
+#[derive(Debug, Default)]
+struct Followed {
+    exchanges: Exchanges,
+    /// Since when an answer is waited for of which nothing has come.
+    asked_at: Option<Instant>,
 }
 
 impl Watch {
-    /// Does not look.
-    fn blind() -> Self {
-        Self { exchanges: Mutex::new(Exchanges::opaque()), idle: Notify::new() }
+    /// Of a connection to a published port.
+    pub(super) fn of(counters: Arc<PortCounters>) -> Self {
+        Self { followed: Mutex::default(), idle: Notify::new(), counters: Some(counters) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Exchanges> {
-        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Does not look.
+    fn blind() -> Self {
+        let followed = Followed { exchanges: Exchanges::opaque(), asked_at: None };
+        Self { followed: Mutex::new(followed), idle: Notify::new(), counters: None }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Followed> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.lock().exchanges.is_idle()
     }
 
     fn asked(&self, bytes: &[u8]) {
-        self.lock().asked(bytes);
+        let mut followed = self.lock();
+        if followed.exchanges.is_idle() {
+            followed.asked_at = Some(Instant::now());
+        }
+        followed.exchanges.asked(bytes);
     }
 
     fn unseen(&self, side: Side) -> u64 {
-        self.lock().unseen(side)
+        self.lock().exchanges.unseen(side)
     }
 
     fn skipped(&self, side: Side, count: u64) {
-        self.lock().skipped(side, count);
+        self.lock().exchanges.skipped(side, count);
     }
 
     fn answered(&self, bytes: &[u8]) {
-        let mut exchanges = self.lock();
-        exchanges.answered(bytes);
-        if exchanges.is_idle() {
+        let mut followed = self.lock();
+        followed.exchanges.answered(bytes);
+        // Of what turned out to be no HTTP nobody knows what answers what.
+        if !bytes.is_empty()
+            && let Some(asked_at) = followed.asked_at.take()
+            && let Some(counters) = self.counters.as_ref().filter(|_| !followed.exchanges.is_opaque())
+        {
+            counters.first_byte.note(asked_at.elapsed());
+        }
+        if followed.exchanges.is_idle() {
             self.idle.notify_one();
         }
     }
@@ -242,7 +273,7 @@ async fn leave(counted: &mut Counted, watch: &Watch) -> Ended {
     loop {
         match word {
             Word::Cut => return Ended::Broken,
-            Word::Leave if watch.lock().is_idle() => return Ended::Free,
+            Word::Leave if watch.is_idle() => return Ended::Free,
             Word::Leave => tokio::select! {
                 biased;
                 news = counted.news() => word = news,
@@ -318,5 +349,41 @@ pub(super) async fn far(
     if !ended {
         reset(&task);
         tx.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab";
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_to_an_answers_first_byte_is_counted_once_for_each_exchange() {
+        let counters = Arc::new(PortCounters::default());
+        let watch = Watch::of(Arc::clone(&counters));
+        let pass = |ms| tokio::time::advance(Duration::from_millis(ms));
+        for _ in 0..2 {
+            let (first, rest) = ASK.split_at(7);
+            watch.asked(first);
+            pass(2).await;
+            watch.asked(rest);
+            pass(1).await;
+            watch.answered(ANSWER);
+            pass(100).await;
+            // The rest of it is no other answer.
+            watch.answered(b"cd");
+            pass(1_000).await;
+        }
+        let times = counters.first_byte.read();
+        assert_eq!((times.count(), times.sum_us), (2, 6_000));
+        // What is not HTTP/1 says nothing of itself.
+        let watch = Watch::of(Arc::clone(&counters));
+        watch.asked(b"\x16\x03\x01 hello");
+        watch.answered(b"hello");
+        assert_eq!(counters.first_byte.read().count(), 2);
     }
 }

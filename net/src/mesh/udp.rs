@@ -166,11 +166,13 @@ async fn flow(
     let _open = Open::new(counters);
     let server = SocketAddr::new(client.asked.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), spot.number);
     loop {
+        let began = Instant::now();
         let found = client::find::<Box<Upstream>>(shared, spot, counters, client.addr, server).await;
         let Some((way, counted)) = found else {
             add(&counters.refused, 1);
             break;
         };
+        counters.connect.note(began.elapsed());
         match relay(&mut client, way, counted, counters).await {
             Ended::Silent => break,
             // What its client sent meanwhile goes to the next one.

@@ -46,7 +46,9 @@ fn port(port: &PortStats) -> serde_json::Value {
         "Retries": port.retries,
         "MovedConnections": port.moved,
         "DroppedDatagrams": port.dropped,
-        "ConnectMicroseconds": port.connect_us,
+        "ConnectMicroseconds": port.connect.sum_us,
+        "Answers": port.first_byte.count(),
+        "FirstByteMicroseconds": port.first_byte.sum_us,
         "BytesIn": port.bytes_in,
         "BytesOut": port.bytes_out,
     })
