@@ -16,6 +16,7 @@ mod refusals;
 mod restarts;
 mod runtime;
 mod services;
+mod up;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         quorum::SCENARIOS,
         restarts::SCENARIOS,
         members::SCENARIOS,
+        up::SCENARIOS,
     ]
     .concat();
     runner::main(&scenarios, HOSTS)
