@@ -41,11 +41,14 @@ pub async fn run(config: NodeConfig) -> anyhow::Result<ExitCode> {
     for listener in &listeners {
         tracing::info!(api = %listener.addr(), "API ready");
     }
+    let options = ServeOptions::default();
+    let refusals = Box::new(options.refusals.clone());
+    node.metrics().with_registry(|registry| registry.register_collector(refusals));
     let api = actix_rt::spawn(serve(
         listeners,
         Arc::new(node.clone()),
         EngineProxy { socket: engine_socket(&config) },
-        ServeOptions::default(),
+        options,
         stopped.clone(),
     ));
     let metrics = start_metrics(&config, &node, stopped.clone()).await?;

@@ -500,6 +500,12 @@ impl Endpoint {
         self.0.counters.read(self.0.carrier.open_lines() as u64)
     }
 
+    /// How long a packet takes to each connected node and back, as QUIC measures it.
+    #[must_use]
+    pub fn round_trips(&self) -> Vec<(NodeId, Duration)> {
+        self.0.tracked.round_trips()
+    }
+
     /// Close everything, and tell the peers so.
     pub async fn shutdown(&self) {
         self.0.carrier.close(close::DONE, "stopped").await;

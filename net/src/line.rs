@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use shoal_core::model::{NodeId, Role, Timestamp};
@@ -139,6 +140,10 @@ pub trait Line: fmt::Debug + Send + Sync + 'static {
     fn closed(&self) -> Option<Closed>;
     /// Counts what came from the other end, of any kind: whether there was a sign of life.
     fn heard(&self) -> u64;
+    /// How long a packet takes to the other end and back, where that is measured.
+    fn round_trip(&self) -> Option<Duration> {
+        None
+    }
     /// The QUIC connection below, for gossip's datagrams.
     fn quic(&self) -> Option<&quinn::Connection> {
         None

@@ -101,6 +101,14 @@ impl Tracked {
         self.lock().get(&None).map_or(0, |list| list.iter().filter(|c| c.closed().is_none()).count())
     }
 
+    /// How long a packet takes to each node and back, by the fastest of its connections.
+    pub(crate) fn round_trips(&self) -> Vec<(NodeId, Duration)> {
+        let fastest = |list: &Vec<Arc<dyn Line>>| {
+            list.iter().filter(|line| line.closed().is_none()).filter_map(|line| line.round_trip()).min()
+        };
+        self.lock().iter().filter_map(|(node, list)| Some(((*node)?, fastest(list)?))).collect()
+    }
+
     pub(crate) fn close(&self, nodes: impl Fn(Option<NodeId>) -> bool, code: u32, why: &str) {
         let mut tracked = self.lock();
         tracked.retain(|node, list| {

@@ -232,6 +232,10 @@ impl Line for QuicLine {
         }
     }
 
+    fn round_trip(&self) -> Option<Duration> {
+        Some(self.0.rtt())
+    }
+
     fn open(&self) -> BoxFuture<'_, Result<Stream, Closed>> {
         Box::pin(async move { self.0.open_bi().await.map(stream).map_err(closed) })
     }

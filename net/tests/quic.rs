@@ -48,3 +48,20 @@ fn connections_for_tasks_are_taken_while_the_actors_have_no_time() {
     asking.join().unwrap();
     assert_eq!(body, Ok(vec![7]));
 }
+
+#[test]
+fn the_way_to_a_node_is_measured_while_it_is_open() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let world = World::new(&(Arc::new(Udp::default()) as Arc<dyn Ground>));
+        let (_server, to) = world.node(1, Role::Manager);
+        let (caller, _) = world.node(2, Role::Worker);
+        assert_eq!(caller.round_trips(), []);
+        let (mut tx, mut rx) = caller.open(&to, Kind::Connect, vec![1], WAIT).await.unwrap();
+        tx.send(Kind::FromNode, vec![7]).await.unwrap();
+        rx.recv().await.unwrap().unwrap();
+        let told = caller.round_trips();
+        assert_eq!(told.iter().map(|(node, _)| Some(*node)).collect::<Vec<_>>(), [to.node_id]);
+        assert!(told[0].1 > Duration::ZERO && told[0].1 < WAIT, "{told:?}");
+    });
+}

@@ -14,4 +14,4 @@ mod pull;
 mod state;
 
 pub use controller::DockerController;
-pub use plain::{BRIDGE_LABEL, aliases, enter, enter_new, is_named, is_task, wanted};
+pub use plain::{BRIDGE_LABEL, aliases, enter, enter_new, hostname, is_named, is_task, wanted};

@@ -52,7 +52,13 @@ pub fn wanted(request: &Value) -> Vec<Wanted> {
     let host = field(request, "HostConfig").and_then(|host| field(host, "NetworkMode"));
     let endpoints = field(request, "NetworkingConfig").and_then(|config| field(config, "EndpointsConfig"));
     let endpoints = endpoints.and_then(Value::as_object);
-    let of = |name: &str| endpoints.and_then(|all| all.get(name)).map(aliases).unwrap_or_default();
+    // Engines answer for a hostname that the user chose as for an alias.
+    let hostname = field(request, "Hostname").and_then(Value::as_str).filter(|name| !name.is_empty());
+    let of = |name: &str| {
+        let mut names = endpoints.and_then(|all| all.get(name)).map(aliases).unwrap_or_default();
+        names.extend(hostname.filter(|host| !names.iter().any(|name| name == host)).map(ToOwned::to_owned));
+        names
+    };
     let others = endpoints.into_iter().flat_map(Map::keys).map(String::as_str);
     let mut names: Vec<&str> = Vec::new();
     for name in host.and_then(Value::as_str).into_iter().chain(others) {
@@ -68,6 +74,14 @@ pub fn wanted(request: &Value) -> Vec<Wanted> {
 #[must_use]
 pub fn aliases(settings: &Value) -> Vec<String> {
     texts(field(settings, "Aliases"))
+}
+
+/// The hostname that a user chose for a container, as the engine describes it: without a word it is the beginning of its id.
+#[must_use]
+pub fn hostname(container: &Value) -> Option<String> {
+    let name = field(container, "Config").and_then(|config| field(config, "Hostname"))?.as_str()?;
+    let id = field(container, "Id").and_then(Value::as_str).unwrap_or_default();
+    (!name.is_empty() && !id.starts_with(name)).then(|| name.to_owned())
 }
 
 /// Whether a word means the network of a place: its name or its whole id does.

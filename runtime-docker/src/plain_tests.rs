@@ -44,6 +44,16 @@ fn networks_are_found_wherever_a_request_names_them() {
 }
 
 #[test]
+fn a_hostname_that_a_user_chose_is_a_name_in_each_network() {
+    let request = json!({"Hostname": "box", "HostConfig": {"NetworkMode": "back"},
+        "NetworkingConfig": {"EndpointsConfig": {"more": {"Aliases": ["box"]}}}});
+    let aliases: Vec<Vec<String>> = wanted(&request).into_iter().map(|one| one.aliases).collect();
+    assert_eq!(aliases, [["box"], ["box"]]);
+    let described = |name: &str| hostname(&json!({"Id": "c0ffee12", "Config": {"Hostname": name}}));
+    assert_eq!((described("box"), described("c0ffee"), described("")), (Some("box".into()), None, None));
+}
+
+#[test]
 fn a_container_is_told_what_a_task_is_told() {
     let id = NetworkId::from_u128(1).to_string();
     let request = json!({"Image": "x", "labels": {"a": "b"},

@@ -152,7 +152,7 @@ impl Member {
         match answer {
             Outcome::Done(told) => Ok(told),
             Outcome::Refused(refused) => Err(ApiError::Refused(refused)),
-            Outcome::Conflict(why) => Err(ApiError::Invalid(why)),
+            Outcome::Conflict(why) => Err(ApiError::Conflict(why)),
             Outcome::Unavailable(why) => Err(ApiError::NoLeader(why)),
             Outcome::NotLeader(_) => Err(ApiError::NoLeader("the managers name none".into())),
         }

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use shoal_core::model::{NodeState, TaskState};
 use shoal_core::store::State;
-use shoal_net::mesh::PortStats;
+use shoal_net::mesh::{PortStats, TIMES_US, Times};
 use shoal_net::overlay::PeerStats;
 
 use super::{Inner, Node};
@@ -107,6 +107,16 @@ fn transport(page: &mut Page<'_>, node: &Node) -> fmt::Result {
     )?;
     page.counter("shoal_transport_calls", "Calls made to other nodes", stats.calls_total)?;
     page.counter("shoal_transport_call_failures", "Calls without an answer", stats.call_failures_total)?;
+    let round_trips = node.endpoint().round_trips();
+    if !round_trips.is_empty() {
+        let help = "Time that a packet takes to another node and back, as QUIC measures it";
+        let name = "shoal_transport_round_trip_microseconds";
+        let mut encoder = page.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (peer, time) in round_trips {
+            let time = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+            ConstGauge::new(time).encode(encoder.encode_family(&[("peer", peer.to_string())])?)?;
+        }
+    }
     page.counter("shoal_gossip_messages_sent", "Gossip messages sent", stats.gossip_sent_total)?;
     page.counter("shoal_gossip_messages_received", "Gossip messages received", stats.gossip_received_total)?;
     page.counter(
@@ -119,7 +129,7 @@ fn transport(page: &mut Page<'_>, node: &Node) -> fmt::Result {
 type OfPort = fn(&PortStats) -> u64;
 
 /// By service and port.
-const MESH_COUNTERS: [(&str, &str, OfPort); 7] = [
+const MESH_COUNTERS: [(&str, &str, OfPort); 8] = [
     ("shoal_mesh_connections", "Connections of clients to a published port of this node", |p| p.accepted),
     ("shoal_mesh_refused", "Of those, refused because no task could take them", |p| p.refused),
     ("shoal_mesh_retries", "Tries to connect to a task that failed and were made elsewhere", |p| p.retries),
@@ -128,9 +138,24 @@ const MESH_COUNTERS: [(&str, &str, OfPort); 7] = [
         "Times that a connection went on with another task, between two exchanges",
         |p| p.moved,
     ),
-    ("shoal_mesh_connect_microseconds", "Time until a task was connected, in all", |p| p.connect_us),
+    (
+        "shoal_mesh_dropped_datagrams",
+        "Datagrams of clients that were dropped because their task took them too slowly",
+        |p| p.dropped,
+    ),
+    ("shoal_mesh_connect_microseconds", "Time until a task was connected, in all", |p| p.connect.sum_us),
     ("shoal_mesh_received_bytes", "Bytes from clients", |p| p.bytes_in),
     ("shoal_mesh_sent_bytes", "Bytes to clients", |p| p.bytes_out),
+];
+type TimesOfPort = fn(&PortStats) -> &Times;
+
+const MESH_TIMES: [(&str, &str, TimesOfPort); 2] = [
+    ("shoal_mesh_connect_seconds", "Time until a task was connected", |p| &p.connect),
+    (
+        "shoal_mesh_first_byte_seconds",
+        "Time from the first byte of a request to the first of its answer, where HTTP/1 is followed",
+        |p| &p.first_byte,
+    ),
 ];
 const MESH_GAUGES: [(&str, &str, OfPort); 3] = [
     ("shoal_mesh_open_connections", "Connections of clients that are open", |p| p.open),
@@ -163,12 +188,23 @@ fn mesh(page: &mut Page<'_>, node: &Node) -> fmt::Result {
             ConstCounter::new(of(port)).encode(encoder)
         })?;
     }
+    for (name, help, of) in MESH_TIMES {
+        page.by_port(name, help, MetricType::Histogram, &stats.ports, |port, encoder| {
+            histogram(of(port), encoder)
+        })?;
+    }
     for (name, help, of) in MESH_GAUGES {
         page.by_port(name, help, MetricType::Gauge, &stats.ports, |port, encoder| {
             ConstGauge::new(i64::try_from(of(port)).unwrap_or(i64::MAX)).encode(encoder)
         })?;
     }
     Ok(())
+}
+
+fn histogram(times: &Times, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+    let ends = TIMES_US.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
+    let buckets: Vec<(f64, u64)> = ends.zip(times.counts).collect();
+    encoder.encode_histogram::<NoLabelSet>(times.sum_us as f64 / 1e6, times.count(), &buckets, None)
 }
 
 type OfPeer = fn(&PeerStats) -> u64;
@@ -199,6 +235,13 @@ fn overlay(page: &mut Page<'_>, node: &Node) -> fmt::Result {
                 not its own, or it is of another network";
     let mut encoder = page.0.encode_descriptor("shoal_overlay_dropped", help, None, MetricType::Counter)?;
     for (reason, count) in &stats.dropped {
+        ConstCounter::new(*count).encode(encoder.encode_family(&[("reason", *reason)])?)?;
+    }
+    let help = "Packets that the rules of this host's kernel refused: they went from one network to another, had a sender's address \
+                that is not of its network, or came from outside without being asked for";
+    let mut encoder =
+        page.0.encode_descriptor("shoal_overlay_refused_packets", help, None, MetricType::Counter)?;
+    for (reason, count) in &stats.refused {
         ConstCounter::new(*count).encode(encoder.encode_family(&[("reason", *reason)])?)?;
     }
     page.counter("shoal_overlay_malformed", "What came as a packet and was none", stats.malformed)?;
@@ -232,6 +275,11 @@ fn names(page: &mut Page<'_>, node: &Node) -> fmt::Result {
         "shoal_names_malformed",
         "Messages that were no questions, and were dropped",
         stats.malformed,
+    )?;
+    page.counter(
+        "shoal_names_refused_connections",
+        "TCP connections of askers that were closed at once because there were too many",
+        stats.connections_refused,
     )?;
     page.counter(
         "shoal_names_upstream_answers",

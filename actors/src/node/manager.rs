@@ -120,7 +120,9 @@ impl Manager {
         let mut plan = match attach::plan(&self.raft.state(), node, ask) {
             Ok(plan) => plan,
             Err(AskError::Refused(refused)) => return Outcome::Refused(refused),
-            Err(AskError::TooMuch(why)) => return Outcome::Conflict(why),
+            Err(error @ (AskError::TooMuch(_) | AskError::NameTaken(_))) => {
+                return Outcome::Conflict(error.to_string());
+            }
         };
         if !plan.writes.is_empty() {
             let command = Command {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::args::{ListArgs, NetworkCreate, NetworkVerb};
 use super::client::{Client, encode, filters};
 use super::error::{CliError, Outcome};
-use super::output::{self, Format, items, text};
+use super::output::{self, Format, items, number, text};
 use super::spec::json::{edit_map, put};
 
 pub(crate) async fn run(client: &Client, verb: NetworkVerb) -> Outcome {
@@ -15,6 +15,7 @@ pub(crate) async fn run(client: &Client, verb: NetworkVerb) -> Outcome {
         NetworkVerb::Inspect { networks, verbose, pretty, .. } => {
             inspect(client, &networks, verbose, pretty).await
         }
+        NetworkVerb::Names { service, list } => names(client, service.as_deref(), list).await,
         NetworkVerb::Prune { filter } => prune(client, &filter).await,
         NetworkVerb::Rm { networks } => {
             for network in networks {
@@ -150,6 +151,69 @@ fn describe(network: &Value) -> String {
     lines.iter().filter(|(_, v)| !v.is_empty()).map(|(name, value)| format!("{name:<14}{value}\n")).collect()
 }
 
+async fn names(client: &Client, service: Option<&str>, list: ListArgs) -> Outcome {
+    let query = service.map(|name| format!("?service={}", encode(name))).unwrap_or_default();
+    let found = client.get(&format!("/shoal/v1/names{query}")).await?;
+    if list.quiet {
+        items(&found).iter().for_each(|service| output::print(text(service, "/ID")));
+    } else if list.format == Format::Json {
+        output::print(&output::json(&found));
+    } else {
+        output::print(&names_table(items(&found)));
+    }
+    Ok(())
+}
+
+/// The table of `network names`: each service with its virtual addresses, and its tasks below it.
+fn names_table(services: &[Value]) -> String {
+    let words = |of: &Value, pointer: &str| -> String {
+        let all = of.pointer(pointer).map(items).unwrap_or_default();
+        all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+    };
+    let ports = |of: &Value| {
+        let all = of.get("Ports").map(items).unwrap_or_default().iter();
+        all.map(port).collect::<Vec<_>>().join(", ")
+    };
+    let mut services: Vec<&Value> = services.iter().collect();
+    services.sort_by_key(|service| text(service, "/Name"));
+    let mut rows = Vec::new();
+    for service in services {
+        let networks = service.get("Networks").map(items).unwrap_or_default();
+        let address = |network: &Value| match words(network, "/VirtualAddresses").as_str() {
+            "" => text(network, "/Name").to_owned(),
+            addresses => format!("{} {addresses}", text(network, "/Name")),
+        };
+        let addresses: Vec<String> = networks.iter().map(address).collect();
+        let name = text(service, "/Name").to_owned();
+        rows.push(vec![
+            name,
+            addresses.join(", "),
+            String::new(),
+            String::new(),
+            String::new(),
+            ports(service),
+        ]);
+        for task in service.get("Tasks").map(items).unwrap_or_default() {
+            rows.push(vec![
+                format!(" {}", text(task, "/Name")),
+                words(task, "/Addresses"),
+                text(task, "/Node").to_owned(),
+                text(task, "/Health").to_owned(),
+                if task["TakesTraffic"] == true { "yes" } else { "no" }.to_owned(),
+                ports(task),
+            ]);
+        }
+    }
+    output::table(&["NAME", "ADDRESSES", "NODE", "HEALTH", "TRAFFIC", "PORTS"], &rows)
+}
+
+fn port(port: &Value) -> String {
+    let published =
+        number(port, "/PublishedPort").map_or_else(|| "*".to_owned(), |number| number.to_string());
+    let target = number(port, "/TargetPort").unwrap_or_default();
+    format!("{published}->{target}/{}", text(port, "/Protocol"))
+}
+
 async fn prune(client: &Client, wanted: &[(String, String)]) -> Outcome {
     let keys: std::collections::BTreeSet<&str> = wanted.iter().map(|(key, _)| key.as_str()).collect();
     let values = |key: &str| -> Vec<&str> {
@@ -189,6 +253,31 @@ mod tests {
         );
         assert!(text.contains("Is            internal\nLabels        a=b\n"), "{text}");
         assert!(text.contains("Services      db (0 tasks), web (10.7.0.2, 2 tasks)\n"), "{text}");
+    }
+
+    #[test]
+    fn names_are_listed_with_what_they_lead_to() {
+        let port =
+            json!({"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080, "PublishMode": "ingress"});
+        let task = |slot: u8, health: &str, takes: bool| {
+            json!({"Name": format!("web.{slot}.x"), "Node": "h1", "Addresses": [format!("10.128.0.{slot}")],
+                "Health": health, "TakesTraffic": takes, "Ports": []})
+        };
+        let services = [
+            json!({"Name": "web", "Ports": [port], "Tasks": [task(3, "healthy", true), task(4, "starting", false)],
+                "Networks": [{"Name": "back", "VirtualAddresses": ["10.128.0.2"]}, {"Name": "more", "VirtualAddresses": []}]}),
+            json!({"Name": "api", "Networks": [], "Ports": [], "Tasks": []}),
+        ];
+        let shown = names_table(&services);
+        let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+        assert_eq!(lines[1], "api", "{shown}");
+        assert!(lines[2].starts_with("web ") && lines[2].contains("back 10.128.0.2, more"), "{shown}");
+        assert!(lines[2].ends_with("8080->80/tcp"), "{shown}");
+        assert!(
+            lines[3].starts_with(" web.3.x   10.128.0.3") && lines[3].ends_with("h1     healthy    yes"),
+            "{shown}"
+        );
+        assert!(lines[4].ends_with("h1     starting   no"), "{shown}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(crate) async fn run(client: &Client, verb: ServiceVerb) -> Outcome {
         ServiceVerb::Inspect { services, pretty, .. } => inspect(client, &services, pretty).await,
         ServiceVerb::Scale { targets, converge } => scale(client, &targets, &converge).await,
         ServiceVerb::Update(flags) => update(client, &flags).await,
+        ServiceVerb::Rollback { service, converge } => update(client, &back(service, converge)).await,
         ServiceVerb::Rm { services, converge } => rm(client, &services, &converge).await,
     }
 }
@@ -243,6 +244,11 @@ async fn update(client: &Client, flags: &UpdateArgs) -> Outcome {
     watch(client, text(&service, "/ID"), &flags.service, &flags.converge, goal).await
 }
 
+/// What `service update --rollback` says.
+fn back(service: String, converge: ConvergeArgs) -> UpdateArgs {
+    UpdateArgs { service, converge, rollback: true, ..UpdateArgs::default() }
+}
+
 /// The flags with the ids of networks, as specifications hold them.
 async fn with_network_ids(client: &Client, flags: &UpdateArgs) -> Outcome<UpdateArgs> {
     let mut flags = flags.clone();
@@ -273,6 +279,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::args::{Cli, Verb};
+
+    #[test]
+    fn a_rollback_is_the_update_that_goes_back_and_changes_nothing_else() {
+        use clap::Parser as _;
+        let words = ["shoal", "service", "rollback", "--detach", "web"];
+        let cli = Cli::try_parse_from(words).expect("parses");
+        let Verb::Service(ServiceVerb::Rollback { service, converge }) = cli.verb else { panic!("rollback") };
+        let flags = back(service, converge);
+        assert!(flags.rollback && flags.converge.detach && flags.service == "web", "{flags:?}");
+        let mut spec = json!({"Name": "web", "TaskTemplate": {"ContainerSpec": {"Image": "a"}}});
+        let before = spec.clone();
+        spec::update(&mut spec, &flags, &[]).expect("nothing to change");
+        assert_eq!(spec, before);
+        assert!(Cli::try_parse_from(["shoal", "service", "rollback", "web", "--image", "b"]).is_err());
+    }
 
     #[test]
     fn a_description_names_networks_addresses_and_aliases() {

@@ -14,6 +14,7 @@ use super::body::AnyBody;
 use super::clock;
 use super::error::HttpError;
 use super::proxy::Engine;
+use super::refusals::Refusals;
 
 /// How long a write may take before the client is told that nobody leads.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(5_000);
@@ -26,6 +27,8 @@ pub(super) struct Context {
     pub(super) api: Arc<dyn NodeApi>,
     /// The local engine.
     pub(super) engine: Engine,
+    /// Counts what is refused.
+    pub(super) refusals: Refusals,
     /// For identifiers and invented names.
     pub(super) rng: Mutex<StdRng>,
     /// Rises when the server stops.

@@ -51,7 +51,10 @@ const OURS: [&str; 7] = ["swarm", "nodes", "services", "tasks", "secrets", "conf
 /// Answer a request.
 pub(super) async fn answer(context: Arc<Context>, request: Request<Incoming>) -> Answer {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let answer = dispatch(&context, request).await.unwrap_or_else(|error| body::error(&error));
+    let answer = dispatch(&context, request).await.unwrap_or_else(|error| {
+        context.refusals.count(error.status);
+        body::error(&error)
+    });
     tracing::debug!(%method, path, status = answer.status().as_u16(), "answered");
     answer
 }
@@ -105,6 +108,7 @@ async fn dispatch(context: &Arc<Context>, request: Request<Incoming>) -> Result<
         ("POST", ["networks", id, "connect"]) => containers::connect(context, request, id).await,
         ("POST", ["networks", id, "disconnect"]) => containers::disconnect(context, request, id).await,
         ("POST", ["containers", "create"]) => containers::create(context, request).await,
+        ("POST", ["containers", id, "rename"]) => containers::rename(context, request, id).await,
         (_, [noun, ..]) if OURS.contains(noun) => ours(context, request, &parts).await,
         _ => proxy::forward(context, request).await,
     }

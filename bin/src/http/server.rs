@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use super::context::Context;
 use super::listen::{ApiListener, Socket};
 use super::proxy::{Engine, EngineProxy};
+use super::refusals::Refusals;
 use super::{route, tls};
 
 /// Bytes that a request's line and headers may have: registry credentials for several registries fit.
@@ -39,11 +40,13 @@ pub struct ServeOptions {
     pub connections_max: usize,
     /// How long running requests and streams are given at the stop.
     pub grace: Duration,
+    /// Counts what is refused.
+    pub refusals: Refusals,
 }
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { connections_max: 1024, grace: Duration::from_secs(3) }
+        Self { connections_max: 1024, grace: Duration::from_secs(3), refusals: Refusals::default() }
     }
 }
 
@@ -65,6 +68,7 @@ pub async fn serve(
     let context = Arc::new(Context {
         api,
         engine: Engine::new(engine),
+        refusals: options.refusals,
         rng: Mutex::new(StdRng::from_os_rng()),
         stop: stop.clone(),
     });

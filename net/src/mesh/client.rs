@@ -143,7 +143,7 @@ pub(super) async fn serve(
     let server = stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], spot.number)));
     let bytes = Bytes2 { there: &counters.bytes_in, back: &counters.bytes_out };
     let _open = Open::new(&counters);
-    let watch = Watch::default();
+    let watch = Watch::of(Arc::clone(&counters));
     loop {
         let began = Instant::now();
         let Some((mut upstream, mut counted)) =
@@ -152,7 +152,7 @@ pub(super) async fn serve(
             add(&counters.refused, 1);
             return reset(&stream);
         };
-        add(&counters.connect_us, u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+        counters.connect.note(began.elapsed());
         match pump::client(&mut stream, &mut upstream, &mut counted, &watch, bytes).await {
             Ended::Done => return,
             Ended::Broken => return reset(&stream),

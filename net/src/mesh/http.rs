@@ -197,6 +197,11 @@ impl Exchanges {
             && self.answers.is_between()
     }
 
+    /// Whether it is not looked at, or no more.
+    pub(super) fn is_opaque(&self) -> bool {
+        self.opaque
+    }
+
     /// The client sent this.
     pub(super) fn asked(&mut self, bytes: &[u8]) {
         if !self.opaque && self.try_asked(bytes).is_err() {

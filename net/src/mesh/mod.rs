@@ -35,7 +35,7 @@ use flows::Flows;
 use listen::Listeners;
 use table::Table;
 
-pub use stats::{MeshStats, PortStats};
+pub use stats::{MeshStats, PortStats, TIMES_US, Times};
 
 /// Connections of clients and of other nodes at once; further ones are refused.
 const CONNECTIONS_MAX: usize = 65_536;

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -14,12 +14,13 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::client::{Way, reset};
 use super::flows::{Counted, Word};
 use super::http::{Exchanges, Side};
 use super::splice;
-use super::stats::add;
+use super::stats::{PortCounters, add};
 use crate::line::{Rx, Tx};
 
 const BUFFER_BYTES: usize = 64 << 10;
@@ -121,39 +122,69 @@ pub(super) enum Ended {
 }
 
 /// Follows what passes, if it may go on with another task.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watch {
-    exchanges: Mutex<Exchanges>,
+    followed: Mutex<Followed>,
     /// Told when nothing is under way any more.
     idle: Notify,
+    /// Where the time to the first byte of an answer is counted.
+    counters: Option<Arc<PortCounters>>,
+}
+
+#[derive(Debug, Default)]
+struct Followed {
+    exchanges: Exchanges,
+    /// Since when an answer is waited for of which nothing has come.
+    asked_at: Option<Instant>,
 }
 
 impl Watch {
-    /// Does not look.
-    fn blind() -> Self {
-        Self { exchanges: Mutex::new(Exchanges::opaque()), idle: Notify::new() }
+    /// Of a connection to a published port.
+    pub(super) fn of(counters: Arc<PortCounters>) -> Self {
+        Self { followed: Mutex::default(), idle: Notify::new(), counters: Some(counters) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Exchanges> {
-        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Does not look.
+    fn blind() -> Self {
+        let followed = Followed { exchanges: Exchanges::opaque(), asked_at: None };
+        Self { followed: Mutex::new(followed), idle: Notify::new(), counters: None }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Followed> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.lock().exchanges.is_idle()
     }
 
     fn asked(&self, bytes: &[u8]) {
-        self.lock().asked(bytes);
+        let mut followed = self.lock();
+        if followed.exchanges.is_idle() {
+            followed.asked_at = Some(Instant::now());
+        }
+        followed.exchanges.asked(bytes);
     }
 
     fn unseen(&self, side: Side) -> u64 {
-        self.lock().unseen(side)
+        self.lock().exchanges.unseen(side)
     }
 
     fn skipped(&self, side: Side, count: u64) {
-        self.lock().skipped(side, count);
+        self.lock().exchanges.skipped(side, count);
     }
 
     fn answered(&self, bytes: &[u8]) {
-        let mut exchanges = self.lock();
-        exchanges.answered(bytes);
-        if exchanges.is_idle() {
+        let mut followed = self.lock();
+        followed.exchanges.answered(bytes);
+        // Of what turned out to be no HTTP nobody knows what answers what.
+        if !bytes.is_empty()
+            && let Some(asked_at) = followed.asked_at.take()
+            && let Some(counters) = self.counters.as_ref().filter(|_| !followed.exchanges.is_opaque())
+        {
+            counters.first_byte.note(asked_at.elapsed());
+        }
+        if followed.exchanges.is_idle() {
             self.idle.notify_one();
         }
     }
@@ -242,7 +273,7 @@ async fn leave(counted: &mut Counted, watch: &Watch) -> Ended {
     loop {
         match word {
             Word::Cut => return Ended::Broken,
-            Word::Leave if watch.lock().is_idle() => return Ended::Free,
+            Word::Leave if watch.is_idle() => return Ended::Free,
             Word::Leave => tokio::select! {
                 biased;
                 news = counted.news() => word = news,

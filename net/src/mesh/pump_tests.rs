@@ -201,3 +201,32 @@ async fn who_does_not_read_stops_the_sender_and_loses_nothing() {
     drop(client);
     assert_eq!(passes.await.unwrap(), Ended::Done);
 }
+
+const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab";
+
+#[tokio::test(start_paused = true)]
+async fn the_time_to_an_answers_first_byte_is_counted_once_for_each_exchange() {
+    let counters = Arc::new(PortCounters::default());
+    let watch = Watch::of(Arc::clone(&counters));
+    let pass = |ms| tokio::time::advance(Duration::from_millis(ms));
+    for _ in 0..2 {
+        let (first, rest) = ASK.split_at(7);
+        watch.asked(first);
+        pass(2).await;
+        watch.asked(rest);
+        pass(1).await;
+        watch.answered(ANSWER);
+        pass(100).await;
+        // The rest of it is no other answer.
+        watch.answered(b"cd");
+        pass(1_000).await;
+    }
+    let times = counters.first_byte.read();
+    assert_eq!((times.count(), times.sum_us), (2, 6_000));
+    // What is not HTTP/1 says nothing of itself.
+    let watch = Watch::of(Arc::clone(&counters));
+    watch.asked(b"\x16\x03\x01 hello");
+    watch.answered(b"hello");
+    assert_eq!(counters.first_byte.read().count(), 2);
+}

@@ -4,11 +4,53 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use shoal_core::model::{Protocol, ServiceId};
 
 pub(super) use crate::stats::add;
+
+/// Where the buckets of times end, in microseconds; one more has what took longer.
+pub const TIMES_US: [u64; 11] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000, 5_000_000];
+
+/// How long something took, by how often.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// By bucket.
+    pub counts: [u64; TIMES_US.len() + 1],
+    /// In all, in microseconds.
+    pub sum_us: u64,
+}
+
+impl Times {
+    /// How often it was.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
+
+/// Times, as they are counted.
+#[derive(Debug, Default)]
+pub(super) struct Histogram {
+    counts: [AtomicU64; TIMES_US.len() + 1],
+    sum_us: AtomicU64,
+}
+
+impl Histogram {
+    pub(super) fn note(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        add(&self.counts[TIMES_US.partition_point(|end| *end < us)], 1);
+        add(&self.sum_us, us);
+    }
+
+    pub(super) fn read(&self) -> Times {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Times { counts: self.counts.each_ref().map(get), sum_us: get(&self.sum_us) }
+    }
+}
 
 /// Figures of one published port on this node, since it was published.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,8 +81,12 @@ pub struct PortStats {
     pub retries: u64,
     /// Times that a connection went on with another task, between two exchanges.
     pub moved: u64,
-    /// Time until a task was connected, in all, in microseconds.
-    pub connect_us: u64,
+    /// Datagrams of clients that were dropped because their task took them too slowly.
+    pub dropped: u64,
+    /// Time until a task was connected.
+    pub connect: Times,
+    /// Time from the first byte of a request to the first of its answer, where HTTP/1 is followed.
+    pub first_byte: Times,
     /// Bytes from clients.
     pub bytes_in: u64,
     /// Bytes to clients.
@@ -70,7 +116,9 @@ pub(super) struct PortCounters {
     pub(super) refused: AtomicU64,
     pub(super) retries: AtomicU64,
     pub(super) moved: AtomicU64,
-    pub(super) connect_us: AtomicU64,
+    pub(super) dropped: AtomicU64,
+    pub(super) connect: Histogram,
+    pub(super) first_byte: Histogram,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
 }
@@ -107,7 +155,9 @@ impl Counters {
                 refused: get(&counted.refused),
                 retries: get(&counted.retries),
                 moved: get(&counted.moved),
-                connect_us: get(&counted.connect_us),
+                dropped: get(&counted.dropped),
+                connect: counted.connect.read(),
+                first_byte: counted.first_byte.read(),
                 bytes_in: get(&counted.bytes_in),
                 bytes_out: get(&counted.bytes_out),
                 ..stats
@@ -119,6 +169,28 @@ impl Counters {
             served: get(&self.served),
             served_refused: get(&self.served_refused),
             cut: get(&self.cut),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Each time is in the one bucket that it belongs to.
+        #[test]
+        fn times_are_counted_where_they_belong(all in prop::collection::vec(0u64..20_000_000, 0..50)) {
+            let histogram = Histogram::default();
+            all.iter().for_each(|us| histogram.note(Duration::from_micros(*us)));
+            let times = histogram.read();
+            prop_assert_eq!((times.count(), times.sum_us), (all.len() as u64, all.iter().sum()));
+            for (at, end) in TIMES_US.iter().enumerate() {
+                let within = times.counts[..=at].iter().sum::<u64>();
+                prop_assert_eq!(within, all.iter().filter(|us| *us <= end).count() as u64);
+            }
         }
     }
 }

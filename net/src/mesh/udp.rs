@@ -113,7 +113,7 @@ pub(super) async fn serve(shared: Arc<Shared>, spot: Spot, counters: Arc<PortCou
             let key = (meta.addr, meta.dst_ip);
             let mut all = flows.lock().unwrap_or_else(PoisonError::into_inner);
             let datagram = Bytes::copy_from_slice(datagram);
-            let Some(datagram) = pass_on(&all, key, datagram) else { continue };
+            let Some(datagram) = pass_on(&all, key, datagram, &counters) else { continue };
             if all.len() >= FLOWS_MAX {
                 add(&counters.refused, 1);
                 continue;
@@ -131,14 +131,19 @@ pub(super) async fn serve(shared: Arc<Shared>, spot: Spot, counters: Arc<PortCou
     }
 }
 
-/// Hand a datagram to its flow; back if there is none.
+/// Hand a datagram to its flow; back if there is none. What its task does not take fast enough is dropped, and counted.
 fn pass_on(
     flows: &BTreeMap<(SocketAddr, Option<IpAddr>), mpsc::Sender<Bytes>>,
     key: (SocketAddr, Option<IpAddr>),
     datagram: Bytes,
+    counters: &PortCounters,
 ) -> Option<Bytes> {
     match flows.get(&key).map(|flow| flow.try_send(datagram.clone())) {
-        Some(Ok(()) | Err(mpsc::error::TrySendError::Full(_))) => None,
+        Some(Ok(())) => None,
+        Some(Err(mpsc::error::TrySendError::Full(_))) => {
+            add(&counters.dropped, 1);
+            None
+        }
         Some(Err(mpsc::error::TrySendError::Closed(_))) | None => Some(datagram),
     }
 }
@@ -161,11 +166,13 @@ async fn flow(
     let _open = Open::new(counters);
     let server = SocketAddr::new(client.asked.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), spot.number);
     loop {
+        let began = Instant::now();
         let found = client::find::<Box<Upstream>>(shared, spot, counters, client.addr, server).await;
         let Some((way, counted)) = found else {
             add(&counters.refused, 1);
             break;
         };
+        counters.connect.note(began.elapsed());
         match relay(&mut client, way, counted, counters).await {
             Ended::Silent => break,
             // What its client sent meanwhile goes to the next one.
@@ -384,6 +391,22 @@ mod tests {
             }
             prop_assert_eq!(out, datagrams);
         }
+    }
+
+    #[test]
+    fn what_a_flow_does_not_take_is_dropped_and_counted() {
+        let counters = PortCounters::default();
+        let key = (SocketAddr::from(([192, 0, 2, 1], 7)), None);
+        let (tx, mut rx) = mpsc::channel(2);
+        let flows = BTreeMap::from([(key, tx)]);
+        let pass = |text: &'static str| pass_on(&flows, key, Bytes::from_static(text.as_bytes()), &counters);
+        assert_eq!((pass("a"), pass("b"), pass("c"), pass("d")), (None, None, None, None));
+        assert_eq!(counters.dropped.load(std::sync::atomic::Ordering::Relaxed), 2);
+        assert_eq!((rx.try_recv().unwrap(), pass("e")), (Bytes::from_static(b"a"), None));
+        drop(rx);
+        // Of a flow that has ended nothing is lost: it is for the next one.
+        assert_eq!(pass("f"), Some(Bytes::from_static(b"f")));
+        assert_eq!(counters.dropped.load(std::sync::atomic::Ordering::Relaxed), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,16 +3,19 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use shoal_core::model::BRIDGE_PREFIX;
 
 use super::generation;
+use super::refused::Refused;
 use super::rules::{DEVICE, RULES, Rules, TABLE};
 use crate::tools::{lead, run};
 
 /// What is in the kernel, as far as it was put there from here.
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
+    refused: Arc<Refused>,
     /// None if they are not known.
     rules: Option<Rules>,
     /// What the rules of this host were at when ours were written or last found untouched: it grows with every change of any of them.
@@ -28,6 +31,11 @@ fn family(v4: bool) -> &'static str {
 }
 
 impl Kernel {
+    /// Nothing was put there yet; told is what its rules refuse.
+    pub(super) fn new(refused: Arc<Refused>) -> Self {
+        Self { refused, ..Self::default() }
+    }
+
     /// Make the kernel's rules and routes these. With `look`, do not trust that what was put there is still there.
     pub(super) fn put(
         &mut self,
@@ -42,7 +50,7 @@ impl Kernel {
             let change = self.rules.take().and_then(|known| rules.change(&known));
             // What somebody else took away cannot be changed: then all of it is written anew.
             if change.is_none_or(|change| run("nft", &["-f", "-"], &change).is_err()) {
-                run("nft", &["-f", "-"], &rules.whole())?;
+                self.refused.across(|| run("nft", &["-f", "-"], &rules.whole()))?;
             }
             self.rules = Some(rules);
             (self.generation, self.shown) = (generation(), None);
@@ -131,13 +139,13 @@ impl Kernel {
         if self.rules.is_none() && self.routes.is_empty() {
             return;
         }
-        let _ = run("nft", &["delete", "table", "inet", RULES], "");
+        let _ = self.refused.across(|| run("nft", &["delete", "table", "inet", RULES], ""));
         let number = TABLE.to_string();
         for v4 in [true, false] {
             let _ = run("ip", &[family(v4), "route", "flush", "table", &number], "");
             let _ = run("ip", &[family(v4), "rule", "del", "pref", &number], "");
         }
-        *self = Self::default();
+        *self = Self::new(Arc::clone(&self.refused));
     }
 }
 
@@ -153,7 +161,8 @@ fn change(family: &str, gone: &str, new: &str) -> Result<(), String> {
 }
 
 fn show() -> Option<String> {
-    run("nft", &["list", "table", "inet", RULES], "").ok()
+    // Without what is counted: that changes by itself.
+    run("nft", &["--stateless", "list", "table", "inet", RULES], "").ok()
 }
 
 fn generation() -> Option<u32> {

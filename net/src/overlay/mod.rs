@@ -11,6 +11,7 @@ mod generation;
 mod host;
 mod netlink;
 mod packet;
+mod refused;
 mod rules;
 mod tunnel;
 
@@ -32,6 +33,7 @@ use crate::task::Scope;
 use crate::threads::Threads;
 use crate::{Endpoint, FrameReceiver, FrameSender};
 use host::Kernel;
+use refused::Refused;
 use rules::{DEVICE, Here};
 use tunnel::Shared;
 
@@ -85,6 +87,8 @@ pub struct OverlayStats {
     pub peers: Vec<PeerStats>,
     /// Packets that were not passed on, by reason.
     pub dropped: Vec<(&'static str, u64)>,
+    /// Packets that the kernel's rules refused, by reason.
+    pub refused: Vec<(&'static str, u64)>,
     /// What was no packet.
     pub malformed: u64,
     /// Why rules and routes are not as they should be; empty if they are.
@@ -118,6 +122,7 @@ struct Inner {
     wish: Mutex<Wish>,
     kick: Condvar,
     done: watch::Sender<Done>,
+    refused: Arc<Refused>,
     /// What passes packets; they come and go by QUIC, so this is best where that is.
     scope: Scope,
     began: Instant,
@@ -182,6 +187,7 @@ impl Overlay {
             wish: Mutex::default(),
             kick: Condvar::new(),
             done: watch::channel((0, Ok(()))).0,
+            refused: Arc::default(),
             scope: Scope::new(),
             began: Instant::now(),
             thread: thread.ok_or(std::io::ErrorKind::NotFound)?,
@@ -279,6 +285,7 @@ impl Overlay {
                 })
                 .collect(),
             dropped: Dropped::ALL.map(|why| (why.name(), read(&counters.dropped[why as usize]))).to_vec(),
+            refused: self.0.refused.totals(),
             malformed: read(&counters.malformed),
             error: self.0.done.borrow().1.clone().err().unwrap_or_default(),
         }
@@ -299,7 +306,7 @@ impl Drop for Overlay {
 
 /// Make the kernel follow the wish, until that ends.
 fn keep(inner: &Arc<Inner>) {
-    let mut kernel = Kernel::default();
+    let mut kernel = Kernel::new(Arc::clone(&inner.refused));
     let (mut followed, mut prepared) = (0, 0);
     let mut failed = false;
     let mut known = BTreeMap::new();

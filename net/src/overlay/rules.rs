@@ -8,6 +8,8 @@ use std::sync::Arc;
 use shoal_core::model::{BRIDGE_PREFIX, NetworkId, NetworkInfo};
 use shoal_core::overlay::OverlayTable;
 
+use super::refused::Why;
+
 /// The device that leads to other nodes.
 pub(super) const DEVICE: &str = "shoal0";
 /// Our routing table and the priority of the rule that leads to it: after the host's own addresses, before its routes.
@@ -147,7 +149,7 @@ pub(super) fn rules(here: &Here, table: &OverlayTable) -> Rules {
         set(format!("set {word}_all"), format!("{kind}; flags interval"), plain(subnets(false)));
         set(format!("set {word}_open"), format!("{kind}; flags interval"), plain(subnets(true)));
     }
-    rules.base = before_routing() + &after_routing(here) + &forwarded(here);
+    rules.base = counters() + &before_routing() + &after_routing(here) + &forwarded(here);
     // Whom a virtual address stands for is not the sender's concern.
     let _ = write!(
         rules.base,
@@ -155,6 +157,15 @@ pub(super) fn rules(here: &Here, table: &OverlayTable) -> Rules {
          icmp type redirect drop\n    oifname \"{BRIDGE_PREFIX}*\" icmpv6 type nd-redirect drop\n  }}\n"
     );
     rules
+}
+
+fn counters() -> String {
+    Why::ALL.map(|why| format!("  counter {} {{ packets 0 bytes 0 }}\n", why.counter())).concat()
+}
+
+/// The end of a rule that refuses for this reason.
+fn refuse(why: Why) -> String {
+    format!("counter name \"{}\" drop", why.counter())
 }
 
 fn before_routing() -> String {
@@ -206,17 +217,18 @@ fn forwarded(here: &Here) -> String {
         "  chain input {{\n    type filter hook input priority -10; policy accept;\n{dead}  }}\n  chain forward \
          {{\n    type filter hook forward priority -10; policy accept;\n{dead}"
     );
+    let (crossing, foreign) = (refuse(Why::Crossing), refuse(Why::Foreign));
     for (bridge, network) in here.bridges() {
         // Networks are islands: nothing goes from one to another, nor out under a borrowed address.
         let _ = writeln!(
             text,
-            "    iifname \"{bridge}\" oifname \"{BRIDGE_PREFIX}*\" oifname != \"{bridge}\" drop"
+            "    iifname \"{bridge}\" oifname \"{BRIDGE_PREFIX}*\" oifname != \"{bridge}\" {crossing}"
         );
         for pool in &network.pools {
             let word = if pool.subnet.addr().is_ipv4() { "ip" } else { "ip6" };
             let link_local = if word == "ip6" { " ip6 saddr != fe80::/10" } else { "" };
-            let _ =
-                writeln!(text, "    iifname \"{bridge}\" {word} saddr != {}{link_local} drop", pool.subnet);
+            let subnet = pool.subnet;
+            let _ = writeln!(text, "    iifname \"{bridge}\" {word} saddr != {subnet}{link_local} {foreign}");
         }
     }
     // What nobody inside asked for comes in by a published port or by the tunnel.
@@ -224,7 +236,8 @@ fn forwarded(here: &Here) -> String {
     for Family { word, .. } in &FAMILIES {
         let _ = writeln!(
             text,
-            "    iifname != \"{BRIDGE_PREFIX}*\" iifname != \"{DEVICE}\" {word} daddr @{word}_all drop"
+            "    iifname != \"{BRIDGE_PREFIX}*\" iifname != \"{DEVICE}\" {word} daddr @{word}_all {}",
+            refuse(Why::Entering)
         );
     }
     text + "  }\n"
@@ -326,6 +339,18 @@ mod tests {
         // Another network changes what is asked first.
         let more = Here { networks: BTreeMap::new(), ..here(true) };
         assert_eq!(rules(&more, &table).change(&after), None);
+    }
+
+    #[test]
+    fn what_is_refused_is_counted_by_reason() {
+        let text = rules(&here(true), &OverlayTable::default()).whole();
+        for why in Why::ALL {
+            let name = why.counter();
+            assert!(text.contains(&format!("  counter {name} {{ packets 0 bytes 0 }}")), "{text}");
+            assert!(text.contains(&format!(" counter name \"{name}\" drop")), "{text}");
+        }
+        let drops = text.lines().filter(|line| line.ends_with(" drop") && !line.contains("redirect"));
+        assert!(drops.into_iter().all(|line| line.contains("counter name")), "{text}");
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod restarts;
 mod runtime;
 mod services;
 mod streams;
+mod up;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         quorum::SCENARIOS,
         restarts::SCENARIOS,
         members::SCENARIOS,
+        up::SCENARIOS,
     ]
     .concat();
     runner::main(&scenarios, HOSTS)

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use shoal_tests::cluster::{Cluster, Peer};
 use shoal_tests::lab::{Lab, docker};
+use shoal_tests::prometheus::Page;
 use shoal_tests::runner::Scenario;
 use shoal_tests::{sh, wait};
 
@@ -234,6 +235,8 @@ fn islands(lab: &mut Lab, peer: Peer) -> Result<()> {
     for address in addresses(&cluster, "b")?.into_iter().chain([cluster.virtual_address("b")?]) {
         unreachable(&cluster, (1, &a), &address)?;
     }
+    let crossed = refused(&cluster, "crossing")?;
+    ensure!(crossed > 0.0, "what went from one network to another is not counted");
     let figures = load(&cluster, (1, &a), "http://b:80/", &["requests=1"]);
     ensure!(figures.map_or(true, |figures| lost(&figures) == 1), "a name of another network is known");
     let both = container(&cluster, 1, "both")?;
@@ -248,16 +251,38 @@ fn islands(lab: &mut Lab, peer: Peer) -> Result<()> {
     };
     ensure!(ping(&a)?, "a task of an open network does not get out");
     ensure!(!ping(&b)?, "a task of an internal network gets out");
-    // Whoever borrows another's address is not heard.
-    let victim = addresses(&cluster, "a")?;
-    let script = format!(
-        "ip addr add {}/32 dev eth0 2>/dev/null; ping -c1 -W1 -I {} {}",
-        "10.128.9.9", "10.128.9.9", victim[1]
+    // Whoever borrows another's address is not heard, be it one of the network or of none: that this host's kernel does not even pass
+    // on, and counts.
+    let said = cluster.lab.docker(1, &["inspect", &a])?;
+    let inspected: Value = serde_json::from_str(&said.text())?;
+    let (pid, own) = (
+        &inspected[0]["State"]["Pid"],
+        inspected[0]["NetworkSettings"]["Networks"]["one"]["IPAddress"].as_str(),
     );
-    let mut spoof = docker(&cluster.lab.host(1).engine_socket());
-    spoof.args(["exec", "--privileged", &a, "sh", "-c", &script]);
-    ensure!(!sh::run(&mut spoof, LOAD_MAX)?.ok(), "a borrowed address was answered");
+    let victim = addresses(&cluster, "a")?.into_iter().find(|address| Some(address.as_str()) != own);
+    let victim = victim.context("a has one task alone")?;
+    let before = refused(&cluster, "foreign")?;
+    for borrowed in ["10.128.9.9", "198.51.100.9"] {
+        let script =
+            format!("ip addr add {borrowed}/32 dev eth0 && ! busybox ping -c2 -W1 -I {borrowed} {victim}");
+        let words = ["nsenter", "--target", &pid.to_string(), "--net", "sh", "-c", &script];
+        let said = sh::run(&mut cluster.lab.host(1).inside().command(words), LOAD_MAX)?;
+        ensure!(said.ok() && said.text().contains("100% packet loss"), "as {borrowed}: {}", said.text());
+    }
+    let after = refused(&cluster, "foreign")?;
+    ensure!(after > before, "foreign senders: {before} packets before, {after} after");
     Ok(())
+}
+
+/// How many packets the first host's kernel refused for this reason.
+fn refused(cluster: &Cluster<'_>, reason: &str) -> Result<f64> {
+    let page = Page::parse(&cluster.lab.host(1).metrics()?.text());
+    let label = format!("{{reason=\"{reason}\"}}");
+    let sample = page
+        .samples
+        .iter()
+        .find(|(name, labels, _)| name == "shoal_overlay_refused_packets_total" && *labels == label);
+    sample.map(|(.., value)| *value).with_context(|| format!("nothing is told of {reason}"))
 }
 
 fn refusals(lab: &mut Lab, peer: Peer) -> Result<()> {
@@ -341,6 +366,12 @@ fn names(lab: &mut Lab, peer: Peer) -> Result<()> {
         ensure!(lookup(&cluster, (4, &asks), name)? == [address.clone()], "{name} is not {address}");
     }
     ensure!(lookup(&cluster, (4, &asks), "web.1")?.len() == 1, "a task has no name");
+    let told = cluster.shoal(1, &["network", "names", "web"])?;
+    says(&told, &format!("back {address}"))?;
+    ensure!(
+        told.lines().filter(|line| line.contains("healthy") && line.contains("yes")).count() == 3,
+        "{told}"
+    );
     cluster.docker(1, &["service", "scale", "--detach", "web=5"])?;
     cluster.await_running("web", 5, &[], START_MAX)?;
     agree(&cluster, "names after more tasks")?;
@@ -529,6 +560,30 @@ fn attached(lab: &mut Lab, peer: Peer) -> Result<()> {
         refused(host, &["--network", "nowhere"], "network nowhere not found")?;
     }
     says(&cluster.docker_fails(1, &["network", "rm", "back"])?, "in use by service 'web'")?;
+
+    // No container hides a service from its host, however it would come by the name, and no service comes under a container's.
+    for host in [1, 3] {
+        let words = "is a name of service 'web' in network 'back'";
+        refused(host, &["--network", "back", "--name", "web"], words)?;
+        refused(host, &["--network", "back", "--network-alias", "WEB"], words)?;
+        refused(host, &["--network", "back", "--hostname", "web"], words)?;
+        let name = if host == 1 { "one" } else { "two" };
+        says(&cluster.docker_fails(host, &["rename", name, "web"])?, words)?;
+        await_answer(&cluster, (host, name), "http://web:80/")?;
+    }
+    let service = [
+        "service",
+        "create",
+        "--detach",
+        "--name",
+        "deux",
+        "--network",
+        "back",
+        "busybox:latest",
+        "sleep",
+        "1d",
+    ];
+    says(&cluster.docker_fails(1, &service)?, "container 'two' on node h3 has the name 'deux'")?;
 
     // One that is there already enters the network, and leaves it.
     mesh::run(&cluster, 2, "late", &["--dns", "10.128.0.1"])?;

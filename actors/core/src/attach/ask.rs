@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::names::{NameTaken, taken};
 use crate::model::{Attachment, AttachmentId, NetworkAttachment, NetworkId, NodeId};
 use crate::store::{ApplyError, ObjectId, State, Write};
 
@@ -34,7 +35,7 @@ pub enum Ask {
     Enter {
         /// Which; a container that has places already keeps its id.
         id: AttachmentId,
-        /// The engine's id and name of it; empty if it is yet to be made.
+        /// The engine's id and name of it; the id is empty if it is yet to be made, the name if the engine shall choose one.
         container: (String, String),
         /// The networks.
         networks: Vec<Wanted>,
@@ -64,6 +65,9 @@ pub enum AskError {
     /// It is more than is taken.
     #[error("{0}")]
     TooMuch(String),
+    /// It would hide a service.
+    #[error(transparent)]
+    NameTaken(#[from] NameTaken),
 }
 
 /// What is to be written, and which places are then told.
@@ -143,6 +147,10 @@ fn enter(
         }
         if !found.spec.attachable {
             return Err(ApplyError::NotAttachable(found.spec.name.clone()).into());
+        }
+        let names = std::iter::once(&container.1).chain(&wanted.aliases).map(String::as_str);
+        if let Some(name) = taken(state, found.id, names) {
+            return Err(name.into());
         }
         networks.push(NetworkAttachment { network: found.id, aliases: wanted.aliases.clone() });
     }

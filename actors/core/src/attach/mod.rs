@@ -3,8 +3,10 @@
 
 mod ask;
 mod keeper;
+mod names;
 #[cfg(test)]
 mod tests;
 
 pub use ask::{Ask, AskError, Plan, Wanted, plan};
 pub use keeper::{CREATION_MAX, Keeper, PlainContainer, Step};
+pub use names::{Hidden, NameTaken, hidden};

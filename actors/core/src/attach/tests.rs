@@ -205,7 +205,94 @@ fn a_network_that_a_container_left_is_given_back_after_a_while() {
     assert_eq!(keeper.look(&places, &there, seconds(62)), []);
 }
 
+/// A service in the network `open`, which is known there as `www`, too.
+fn serve(state: &mut State, name: &str) {
+    let service = Service::new(ServiceId::from_u128(9), spec(name, 1));
+    apply(state, vec![Write::ServiceCreate(Box::new(service))]).unwrap();
+}
+
+fn spec(name: &str, network: u128) -> ServiceSpec {
+    let networks =
+        vec![NetworkAttachment { network: NetworkId::from_u128(network), aliases: vec!["www".into()] }];
+    let task = TaskSpec { networks, ..TaskSpec::default() };
+    ServiceSpec {
+        name: name.into(),
+        labels: Default::default(),
+        mode: ServiceMode::Replicated { replicas: 0 },
+        task: Arc::new(task),
+        update: None,
+        rollback: None,
+        endpoint: EndpointSpec::default(),
+    }
+}
+
+#[test]
+fn a_container_takes_no_name_that_a_service_has_in_its_network() {
+    let mut state = state();
+    serve(&mut state, "Web");
+    let named = |container: &str, name: &str, alias: &str, network: &str| Ask::Enter {
+        id: id(7),
+        container: names(container, name),
+        networks: vec![Wanted { network: network.into(), aliases: vec![alias.into()] }],
+    };
+    for (name, alias) in
+        [("web", ""), ("WEB", ""), ("WWW", "box"), ("box", "www"), ("tasks.web", ""), ("web.open", "")]
+    {
+        let refused = ask(&mut state, HERE, &named("", name, alias, "open")).unwrap_err();
+        let AskError::NameTaken(taken) = &refused else { panic!("{name} {alias}: {refused}") };
+        assert_eq!((taken.service.as_str(), taken.network.as_str()), ("Web", "open"), "{name} {alias}");
+        assert!(refused.to_string().contains("'Web' in network 'open'"), "{refused}");
+    }
+    // Elsewhere nobody has these names.
+    ask(&mut state, HERE, &named("c0ffee", "web", "www", "more")).unwrap();
+    // Neither does it come in, nor is it called so, where a service is.
+    assert!(matches!(
+        ask(&mut state, HERE, &named("c0ffee", "web", "", "open")),
+        Err(AskError::NameTaken(_))
+    ));
+    ask(&mut state, HERE, &named("c0ffee", "box", "", "open")).unwrap();
+    let renamed = ask(&mut state, HERE, &named("c0ffee", "web", "", "open"));
+    assert!(matches!(renamed, Err(AskError::NameTaken(_))), "{renamed:?}");
+    assert_eq!(state.attachment(id(7)).unwrap().name, "box");
+    let renamed = ask(&mut state, HERE, &named("c0ffee", "crate", "", "open")).unwrap();
+    assert_eq!((renamed[0].name.as_str(), renamed[0].networks.len()), ("crate", 2));
+}
+
+#[test]
+fn a_service_comes_under_no_name_that_a_container_has_in_its_network() {
+    let mut state = state();
+    ask(&mut state, HERE, &enter(7, "web", &["open"])).unwrap();
+    let refused = hidden(&state, None, &spec("web", 1)).unwrap();
+    assert_eq!((refused.container.as_str(), refused.name.as_str()), ("web", "web"));
+    let words = refused.to_string();
+    assert!(words.contains("container 'web' on node") && words.contains("network 'open'"), "{words}");
+    assert_eq!(hidden(&state, None, &spec("alias", 1)).map(|hidden| hidden.name), Some("alias".into()));
+    assert_eq!(hidden(&state, None, &spec("api", 1)), None);
+    assert_eq!(hidden(&state, None, &spec("web", 2)), None, "it is not in that network");
+    // What is so already does not hold up a change.
+    assert_eq!(hidden(&state, Some(&spec("web", 1)), &spec("web", 1)), None);
+    assert!(hidden(&state, Some(&spec("web", 2)), &spec("web", 1)).is_some());
+}
+
 proptest! {
+    /// Whatever is called how: what may enter beside a service is what does not hide it, whichever of them comes first.
+    #[test]
+    fn both_orders_are_refused_alike(
+        service in "[abW]{1,2}", name in "(tasks\\.)?[abw]{1,2}(\\.open)?", alias in "[aBw]{1,2}",
+    ) {
+        let mut first = state();
+        serve(&mut first, &service);
+        let enter = Ask::Enter {
+            id: id(7),
+            container: names("c0ffee", &name),
+            networks: vec![Wanted { network: "open".into(), aliases: vec![alias] }],
+        };
+        let refused = ask(&mut first, HERE, &enter).is_err();
+        let mut second = state();
+        ask(&mut second, HERE, &enter).unwrap();
+        prop_assert_eq!(hidden(&second, None, &spec(&service, 1)).is_some(), refused);
+    }
+
     /// Whatever is asked in whatever order: every address has one owner, and an id never changes its node.
     #[test]
     fn no_question_breaks_the_state(

@@ -9,4 +9,6 @@ mod tests;
 pub use choose::{Load, choose};
 pub use places::{PLACE_LABEL, at_host, may_meet, place, place_text, read_places};
 pub(crate) use routes::seconds;
-pub use routes::{Backend, Options, OptionsError, Route, RouteChange, RouteNetwork, RouteTable, Routes};
+pub use routes::{
+    Backend, Options, OptionsError, Route, RouteChange, RouteNetwork, RouteTable, Routes, takes_traffic,
+};

@@ -143,7 +143,8 @@ pub struct Route {
 }
 
 /// Whether the task may be given traffic: it runs, is healthy where that is checked, shall go on, and its node is there.
-fn takes_traffic(task: &Task, node: &Node) -> bool {
+#[must_use]
+pub fn takes_traffic(task: &Task, node: &Node) -> bool {
     let early = task.status.state >= TaskState::Assigned && is_put_back(Bug::TrafficTooEarly);
     let runs = task.status.state == TaskState::Running || early && !task.status.state.is_terminal();
     runs && !task.is_sick() && task.desired == TaskState::Running && node.status.state != NodeState::Down

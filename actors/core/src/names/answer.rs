@@ -122,21 +122,24 @@ impl Found<'_> {
     }
 
     /// Where a port of it is answered. None if it has no such port.
+    ///
+    /// A number is a port of the container, whether it is published or not: what an image exposes is known to engines alone.
     fn ports(&self, wanted: &PortName<'_>, turn: u64) -> Option<Vec<Place>> {
-        let is_meant = |port: &&PortConfig| {
-            let named = !port.name.is_empty() && port.name.eq_ignore_ascii_case(wanted.port);
-            port.protocol == wanted.protocol && (named || port.target_port.to_string() == wanted.port)
+        let number = parse::port(wanted.port);
+        let is_named = |port: &&PortConfig| {
+            port.protocol == wanted.protocol
+                && !port.name.is_empty()
+                && port.name.eq_ignore_ascii_case(wanted.port)
         };
         let mut known = false;
         let mut places: BTreeMap<(TaskId, u16), Place> = BTreeMap::new();
         for (network, route) in &self.places {
-            for port in route.ports.iter().filter(is_meant).map(|port| port.target_port) {
+            let named = route.ports.iter().filter(is_named).map(|port| port.target_port);
+            for port in named.chain(number).collect::<BTreeSet<u16>>() {
                 known = true;
                 for backend in route.backends.iter().filter(|backend| self.what.takes(backend)) {
                     let place = places.entry((backend.task, port)).or_insert_with(|| {
-                        let name = parse::task(&route.name, backend.slot, backend.task);
-                        let target =
-                            self.said.as_ref().map_or_else(|| name.clone(), |said| format!("{name}.{said}"));
+                        let target = self.target(route, backend);
                         Place { port, target, addresses: Vec::new() }
                     });
                     let new = addresses(backend, *network).filter(|a| !place.addresses.contains(a)).copied();
@@ -148,6 +151,16 @@ impl Found<'_> {
             places.into_values().filter(|place| !place.addresses.is_empty()).collect();
         by_turns(&mut places, turn, PLACES_MAX);
         known.then_some(places)
+    }
+
+    /// The name of whoever answers there: a task's long one, or a container's own.
+    fn target(&self, route: &Route, backend: &Backend) -> String {
+        let name = if route.attached {
+            route.name.clone()
+        } else {
+            parse::task(&route.name, backend.slot, backend.task)
+        };
+        self.said.as_ref().map_or_else(|| name.clone(), |said| format!("{name}.{said}"))
     }
 }
 
@@ -188,6 +201,13 @@ impl NameTable {
             }
             Some(Some(_)) => Answer::Empty,
         }
+    }
+
+    /// Whose name it is where it is asked for: a service's, its tasks', or a container's that is no task.
+    #[must_use]
+    pub fn holder(&self, scope: &Scope, name: &str) -> Option<&Arc<Route>> {
+        let found = self.find(scope, &parse::plain(name)?)?;
+        found.places.first().map(|(_, route)| *route)
     }
 
     /// The name as it is, or else with a network's name at its end.

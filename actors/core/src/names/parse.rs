@@ -64,6 +64,12 @@ impl<'a> PortName<'a> {
     }
 }
 
+/// The number of a port, as it is written.
+pub(super) fn port(text: &str) -> Option<u16> {
+    let number: u16 = text.parse().ok()?;
+    (number != 0 && number.to_string() == text).then_some(number)
+}
+
 /// A task's name: its service's, its slot's, and its id where one of several in the slot is meant.
 pub(super) struct TaskName<'a> {
     pub(super) service: &'a str,

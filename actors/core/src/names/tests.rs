@@ -232,7 +232,19 @@ fn ports_are_found_by_name_and_number() {
     for place in places {
         assert_eq!(a(&[1, 2], &place.target), Answer::Addresses(place.addresses));
     }
-    for name in ["_81._tcp.web", "_http._udp.web", "_._tcp.web", "_8080._tcp.web"] {
+    // Whether a container listens there is for it to say: exposed, published on hosts or not at all.
+    assert_eq!(srv(&[1], "_81._tcp.web"), both_tasks(81, &[1], ""));
+    assert_eq!(srv(&[1], "_80._sctp.web"), both_tasks(80, &[1], ""));
+    let db = |slot: u8| Place {
+        port: 5432,
+        target: format!("db.{slot}.{}", id(30 + u128::from(slot))),
+        addresses: both(2, 30 + slot),
+    };
+    assert_eq!(srv(&[2], "_5432._tcp.db"), Answer::Places(vec![db(1), db(2)]));
+    assert_eq!(srv(&[1], "_80._tcp.idle"), Answer::Empty, "nobody takes its traffic");
+    for name in
+        ["_http._udp.web", "_._tcp.web", "_0._tcp.web", "_080._tcp.web", "_+80._tcp.web", "_65536._tcp.web"]
+    {
         assert_eq!(srv(&[1], name), Answer::NoSuchName, "{name}");
     }
     for name in ["_http._tcp.nobody", "_http._quic.web", "_http.web", "_http._tcp.db"] {
@@ -529,6 +541,8 @@ fn a_container_that_is_no_task_is_found_by_its_name_and_aliases_alone() {
     assert_eq!(a("tasks.box"), Answer::NotOurs);
     assert_eq!(a("box.1"), Answer::NotOurs);
     assert_eq!(table.answer(&scope(&[3]), "box", QueryKind::A, 0), Answer::NotOurs);
+    let place = Place { port: 80, target: "Box".into(), addresses: both(2, 71) };
+    assert_eq!(table.answer(&scope(&[2]), "_80._tcp.crate", QueryKind::Srv, 0), Answer::Places(vec![place]));
     let named = table.answer(&scope(&[2]), "71.0.2.10.in-addr.arpa", QueryKind::Ptr, 0);
     assert_eq!(named, Answer::Names(vec!["Box.back".into()]));
     // It sees names in all networks that it is in.

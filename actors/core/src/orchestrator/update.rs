@@ -176,15 +176,14 @@ pub fn progress_deadline(labels: &BTreeMap<String, String>) -> Result<Duration, 
     })
 }
 
-/// The slot's new task, if it has not come to run and nothing was heard of it for as long as the service allows: an update
-/// does not wait for ever. One that is held back for its predecessor, or waits for a node that fits, is not late.
+/// The slot's new task, if it has not come to run and made no progress for as long as the service allows: an update does not
+/// wait for ever, neither for a container nor for a node that fits. One that is held back for its predecessor is not late.
 fn stuck<'a>(round: &mut Round<'_>, service: &Service, run: &Run, slot: &Progress<'a>) -> Option<&'a Task> {
     let task = slot.current.filter(|task| {
-        let on_its_way = (TaskState::Assigned..TaskState::Running).contains(&task.status.state)
-            && task.desired == TaskState::Running;
+        let on_its_way = task.status.state < TaskState::Running && task.desired == TaskState::Running;
         on_its_way && task.spec_version == service.meta.spec_version
     })?;
-    match task.meta.updated_at.waits(run.patience, round.now) {
+    match silent_since(slot.slot, task).waits(run.patience, round.now) {
         Some(end) => {
             round.wake(end);
             None
@@ -193,12 +192,22 @@ fn stuck<'a>(round: &mut Round<'_>, service: &Service, run: &Run, slot: &Progres
     }
 }
 
+/// Since when a task has made no progress. To be told once more why it waits for a node is none: one that waits has done so
+/// since it was made, or since it is no longer held back.
+fn silent_since(slot: &SlotTasks<'_>, task: &Task) -> Timestamp {
+    if task.status.state > TaskState::Pending {
+        return task.meta.updated_at;
+    }
+    let others = slot.tasks.iter().filter(|other| other.id != task.id).map(|other| other.meta.updated_at);
+    others.chain(task.start_after).fold(task.meta.created_at, Timestamp::max)
+}
+
 /// Why an update fails, in words.
 fn cause(task: &Task, stuck: bool) -> String {
-    if stuck {
-        format!("because task {} shows no progress: {}", task.id, task.status.message)
-    } else {
-        format!("due to failure or early termination of task {}", task.id)
+    match (stuck, task.status.state <= TaskState::Pending) {
+        (true, true) => format!("because task {} finds no node: {}", task.id, task.status.message),
+        (true, false) => format!("because task {} shows no progress: {}", task.id, task.status.message),
+        (false, _) => format!("due to failure or early termination of task {}", task.id),
     }
 }
 

@@ -153,21 +153,49 @@ fn addresses_come_from_the_part_that_was_named_alone() {
     assert!(check(&state).is_empty());
 }
 
-#[test]
-fn ranges_come_from_the_clusters_pools() {
-    let mut state = with(vec![]);
-    let pools = ["172.30.0.0/23".to_owned(), "10.64.0.0/10".to_owned()];
+/// A cluster whose networks get their ranges from these pools.
+fn from_pools(pools: &[&str], size: Option<i64>) -> Write {
+    let pools: Vec<String> = pools.iter().map(|pool| (*pool).to_owned()).collect();
     let cluster = crate::model::Cluster {
         meta: Default::default(),
         id: Default::default(),
         spec: crate::model::ClusterSpec {
-            address_pools: AddressPools::new(&pools, None).unwrap(),
+            address_pools: AddressPools::new(&pools, size).unwrap(),
             ..Default::default()
         },
         root_ca: Default::default(),
         tokens: Default::default(),
     };
-    apply(&mut state, vec![Write::Cluster(Box::new(cluster))]).unwrap();
+    Write::Cluster(Box::new(cluster))
+}
+
+#[test]
+fn a_network_without_a_range_left_is_refused_until_there_is_room() {
+    let mut state = with(vec![]);
+    apply(&mut state, vec![from_pools(&["10.50.0.0/28", "10.60.0.0/29"], Some(29))]).unwrap();
+    let create = |state: &mut State, id: u128, subnets: &[&str]| {
+        let network = network(id, &format!("n{id}"), subnets);
+        apply(state, vec![Write::NetworkCreate(Box::new(network))])?;
+        Ok(state.network(NetworkId::from_u128(id)).unwrap().spec.pools[0].subnet.to_string())
+    };
+    for (id, subnet) in [(1, "10.50.0.0/29"), (2, "10.50.0.8/29"), (3, "10.60.0.0/29")] {
+        assert_eq!(create(&mut state, id, &[]).as_deref(), Ok(subnet));
+    }
+    let before = state.clone();
+    assert_eq!(create(&mut state, 4, &[]), Err(ApplyError::NoSubnetLeft));
+    assert!(state.networks().eq(before.networks()), "a network was left half made");
+    assert!(ApplyError::NoSubnetLeft.to_string().contains("name a subnet"));
+    // One that is named needs none, be it in no pool at all.
+    assert_eq!(create(&mut state, 5, &["10.70.0.0/24"]).as_deref(), Ok("10.70.0.0/24"));
+    apply(&mut state, vec![Write::NetworkRemove(NetworkId::from_u128(2))]).unwrap();
+    assert_eq!(create(&mut state, 6, &[]).as_deref(), Ok("10.50.0.8/29"));
+    assert_eq!(create(&mut state, 7, &[]), Err(ApplyError::NoSubnetLeft));
+}
+
+#[test]
+fn ranges_come_from_the_clusters_pools() {
+    let mut state = with(vec![]);
+    apply(&mut state, vec![from_pools(&["172.30.0.0/23", "10.64.0.0/10"], None)]).unwrap();
     let description = crate::model::NodeDescription { addr: "172.30.0.9:7300".into(), ..Default::default() };
     apply(&mut state, vec![Write::NodeDescription(NodeId::from_u128(1), description)]).unwrap();
     let mut create = |id, subnets: &[&str]| {
@@ -256,6 +284,27 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 proptest! {
+    /// Pools give out as many ranges as they have room for, no two of them overlap, and what is given back comes again.
+    #[test]
+    fn pools_are_used_up_and_filled_again(size in 24u8..=29, length in 22u8..=26, back in any::<prop::sample::Index>()) {
+        let mut state = with(vec![]);
+        let pool = format!("10.50.0.0/{length}");
+        apply(&mut state, vec![from_pools(&[&pool], Some(size.max(length).into()))]).unwrap();
+        let room = 1usize << (size.max(length) - length);
+        let create = |state: &mut State, id: usize| {
+            let network = network(id as u128, &format!("n{id}"), &[]);
+            apply(state, vec![Write::NetworkCreate(Box::new(network))])
+        };
+        for id in 1..=room {
+            prop_assert_eq!(create(&mut state, id), Ok(()));
+        }
+        prop_assert_eq!(create(&mut state, room + 1), Err(ApplyError::NoSubnetLeft));
+        let left = NetworkId::from_u128(back.index(room) as u128 + 1);
+        apply(&mut state, vec![Write::NetworkRemove(left)]).unwrap();
+        prop_assert_eq!(create(&mut state, room + 2), Ok(()));
+        prop_assert_eq!(create(&mut state, room + 3), Err(ApplyError::NoSubnetLeft));
+    }
+
     #[test]
     fn no_address_is_ever_handed_out_twice(acts in acts()) {
         let mut state = with(vec![]);

@@ -35,6 +35,14 @@ pub enum NetworkVerb {
         #[arg(long, value_enum, default_value = "json", hide = true)]
         format: Format,
     },
+    /// Show what the names of services lead to: their addresses, and which tasks take traffic.
+    Names {
+        /// Only those of this service.
+        service: Option<String>,
+        /// How.
+        #[command(flatten)]
+        list: ListArgs,
+    },
     /// Remove the networks that nothing is in: those that span nodes, and those of this node's engine.
     Prune {
         /// Which: until=24h, label=K[=V], label!=K[=V]; repeatable.

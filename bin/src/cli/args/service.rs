@@ -52,6 +52,14 @@ pub enum ServiceVerb {
     },
     /// Change a service.
     Update(Box<UpdateArgs>),
+    /// Take back the last change of a service.
+    Rollback {
+        /// Id or name.
+        service: String,
+        /// How to wait.
+        #[command(flatten)]
+        converge: ConvergeArgs,
+    },
     /// Remove services.
     #[command(visible_alias = "remove")]
     Rm {

@@ -1,5 +1,9 @@
 //! The demo service.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::Method;
 use serde_json::{Value, json};
 
 use super::engine::PROCESS;
@@ -7,6 +11,7 @@ use super::image::{IMAGE, PROGRAM};
 use crate::cli::args::ConvergeArgs;
 use crate::cli::client::Client;
 use crate::cli::error::{CliError, Outcome};
+use crate::cli::host::Host;
 use crate::cli::output::text;
 use crate::cli::progress::{Goal, Watch};
 
@@ -14,6 +19,9 @@ use crate::cli::progress::{Goal, Watch};
 pub(crate) const NAME: &str = "demo";
 /// The port on which its containers answer.
 pub(crate) const PORT: u16 = 8080;
+/// The demo answers at once, unless its tasks come just now.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+const LINE_CHARS_MAX: usize = 80;
 const TIMEOUT_NANOS: i64 = 120_000_000_000;
 
 /// What a plain process of the demo carries in its environment, so that `down` finds it though its node is gone.
@@ -58,6 +66,22 @@ pub(crate) async fn deploy(client: &Client, spec: &Value) -> Outcome {
     Watch::new(client, &id, NAME, &flags).until(Goal::Reached).await
 }
 
+/// What a node answers at the demo's port, in one line: the name of a task of any node, or why there is none.
+pub(crate) async fn answer(at: &str) -> String {
+    let client = Client::new(Host::Plain(at.to_owned()), None).patience(ANSWER_MAX);
+    match client.send(Method::GET, "/", &[], Bytes::new()).await {
+        Ok(answer) => line(&answer.body),
+        Err(error) => format!("({error})"),
+    }
+}
+
+/// The first line of a page, as a terminal may show it.
+fn line(page: &[u8]) -> String {
+    let text = String::from_utf8_lossy(page);
+    let first = text.lines().next().unwrap_or_default();
+    first.chars().filter(|c| !c.is_control()).take(LINE_CHARS_MAX).collect()
+}
+
 /// The program that runs as a plain process: this one.
 pub(crate) fn program() -> Outcome<String> {
     let own = std::env::current_exe().map_err(CliError::failed)?;
@@ -78,5 +102,24 @@ mod tests {
         assert_eq!(container(&docker)["Env"], json!(["SHOAL_DEMO_TASK={{.Task.Name}}"]));
         assert_eq!(container(&process)["Env"][1], "M=1");
         assert_eq!(docker["Mode"]["Replicated"]["Replicas"], 6);
+    }
+
+    #[tokio::test]
+    async fn a_nodes_answer_is_one_line_and_a_silent_one_says_why() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let at = listener.local_addr().expect("address").to_string();
+        let serve = async {
+            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let _ = stream.read(&mut [0; 1024]).await;
+            let page = b"HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\ndemo.3.x\nmore";
+            stream.write_all(page).await.expect("written");
+        };
+        let (said, ()) = tokio::join!(answer(&at), serve);
+        assert_eq!(said, "demo.3.x");
+        drop(listener);
+        let said = answer(&at).await;
+        assert!(said.starts_with('(') && said.contains(&at), "{said}");
+        assert_eq!(line(b"a\x1b[31mb\xff\nc"), "a[31mb\u{fffd}");
     }
 }

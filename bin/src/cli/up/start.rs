@@ -169,8 +169,11 @@ async fn summary(layout: &Layout, record: &Record, flags: &UpArgs) -> Outcome {
                 "Containers",
                 format!("docker -H {} ps --filter label=com.docker.swarm.task", record.engine),
             ));
-            let at: Vec<String> = (0..3).map(|i| format!("http://{}:{}", ip(i), demo::PORT)).collect();
-            lines.push(("Answers", format!("curl {}", at.join(" "))));
+            // Where the same is asked again, another task may answer.
+            for index in 0..usize::from(NODES) {
+                let (name, at) = (if index == 0 { "Answers" } else { "" }, addr(index, demo::PORT));
+                lines.push((name, format!("http://{at} {}", demo::answer(&at).await)));
+            }
         }
         None => lines.push(("Processes", "ps -C shoal -o pid,args".to_owned())),
     }

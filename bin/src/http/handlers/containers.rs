@@ -17,13 +17,15 @@ use super::super::body::{self, Answer};
 use super::super::context::Context;
 use super::super::error::HttpError;
 use super::super::proxy;
-use super::super::query::escape;
+use super::super::query::{Query, escape};
 use super::networks::{of_engine_named, spare_bridge};
 
 /// A container as the engine knows it.
 struct Container {
     id: String,
     name: String,
+    /// What its user chose as its hostname.
+    hostname: Option<String>,
     /// Whether it is a task's.
     is_task: bool,
 }
@@ -87,8 +89,9 @@ pub(in crate::http) async fn create(
     // Anything malformed is the engine's to judge.
     let wanted: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let networks = runtime::wanted(&wanted);
+    let name = Query::parse(parts.uri.query())?.get("name").unwrap_or_default().to_owned();
     let (Some(attachment), Value::Object(mut wanted)) =
-        (enter(context, Default::default(), networks).await?, wanted)
+        (enter(context, (String::new(), name), networks).await?, wanted)
     else {
         return proxy::forward_read(context, parts, bytes).await;
     };
@@ -164,6 +167,7 @@ async fn inspect(context: &Context, word: &str) -> Result<Option<Container>, Htt
     Ok(Some(Container {
         id: text("Id")?,
         name: text("Name")?.trim_start_matches('/').to_owned(),
+        hostname: runtime::hostname(&container),
         is_task: runtime::is_task(&container),
     }))
 }
@@ -237,6 +241,7 @@ pub(in crate::http) async fn connect(
         renamed(&mut parts, &place.network.name, "connect")?;
         return proxy::forward_read(context, parts, bytes).await;
     }
+    let aliases = aliases.into_iter().chain(container.hostname.clone()).collect();
     let wish = Wanted { network: network.to_owned(), aliases };
     let Some(attachment) = enter(context, container.names(), vec![wish]).await? else {
         return engines(context, parts, bytes, network).await;
@@ -287,4 +292,35 @@ pub(in crate::http) async fn disconnect(
         leave(context, attachment, Some(place)).await;
     }
     Ok(answer)
+}
+
+/// `POST /containers/{id}/rename?name`
+pub(in crate::http) async fn rename(
+    context: &Arc<Context>,
+    request: Request<Incoming>,
+    word: &str,
+) -> Result<Answer, HttpError> {
+    let name =
+        Query::parse(request.uri().query())?.get("name").map(|name| name.trim_start_matches('/').to_owned());
+    let container = if context.engine.is_configured() { inspect(context, word).await? } else { None };
+    let attachment = match &container {
+        Some(container) => attachment_of(context, container).await,
+        None => None,
+    };
+    // Without a name, or in no network of the cluster, it is the engine's to judge.
+    let (Some(name), Some(container), Some(attachment)) = (name, container, attachment) else {
+        return proxy::forward(context, request).await;
+    };
+    let wish = |place: &TaskNetwork| Wanted { network: place.network.id.to_string(), aliases: Vec::new() };
+    // The managers hear it first: they refuse what would hide a service.
+    let known = (container.id.clone(), name);
+    enter(context, known, attachment.networks.iter().map(wish).collect()).await?;
+    let answer = proxy::forward(context, request).await;
+    if !answer.as_ref().is_ok_and(|answer| answer.status().is_success())
+        && let Err(error) =
+            context.api.attach(Ask::Made { id: attachment.id, container: container.names() }).await
+    {
+        tracing::info!(%error, container = attachment.title(), "a container's old name is told later");
+    }
+    answer
 }

@@ -45,7 +45,10 @@ fn port(port: &PortStats) -> serde_json::Value {
         "RefusedConnections": port.refused,
         "Retries": port.retries,
         "MovedConnections": port.moved,
-        "ConnectMicroseconds": port.connect_us,
+        "DroppedDatagrams": port.dropped,
+        "ConnectMicroseconds": port.connect.sum_us,
+        "Answers": port.first_byte.count(),
+        "FirstByteMicroseconds": port.first_byte.sum_us,
         "BytesIn": port.bytes_in,
         "BytesOut": port.bytes_out,
     })

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hyper::{HeaderMap, StatusCode};
+use shoal_core::attach;
 use shoal_core::model::{
     RegistryAuth, Secret, Service, ServiceId, ServiceMode, ServiceSpec, TaskState, UpdateStatus,
 };
@@ -112,12 +113,18 @@ pub(in crate::http) async fn create(
     if spec.name.is_empty() {
         spec.name = invent_name(context, &context.api.state()?)?;
     }
+    stays_visible(&state, None, &spec)?;
     let id = context.draw(|rng| ServiceId::random(rng));
     let service = Service::new(id, spec);
     context
         .propose(vec![Expect::Absent(ObjectId::Service(id))], vec![Write::ServiceCreate(Box::new(service))])
         .await?;
     Ok(body::json(StatusCode::CREATED, &ServiceCreated { id: id.to_string(), warnings: None }))
+}
+
+/// Refuse a name in a network that a user's container has there already.
+fn stays_visible(state: &State, before: Option<&ServiceSpec>, after: &ServiceSpec) -> Result<(), HttpError> {
+    attach::hidden(state, before, after).map_or(Ok(()), |hidden| Err(HttpError::conflict(hidden.to_string())))
 }
 
 fn names_networks(json: &types::ServiceSpec) -> bool {
@@ -173,6 +180,7 @@ pub(in crate::http) async fn update(
         None => previous(&service)?,
     };
     check_same_kind(&service.spec, &spec)?;
+    stays_visible(&snapshot.state, Some(&service.spec), &spec)?;
     let mut writes = vec![Write::ServiceSpec(service.id, spec)];
     if rollback {
         // So it goes by the service's rules for going back, and says so.

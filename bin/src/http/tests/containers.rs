@@ -238,3 +238,81 @@ async fn neither_tasks_nor_what_the_engine_refuses_enters_a_network() {
     });
     assert!(reply.status == 403 && reply.message().contains("--attachable"), "{reply:?}");
 }
+
+/// A service's specification, as a client sends it.
+fn service(name: &str) -> Value {
+    json!({"Name": name, "TaskTemplate": {"ContainerSpec": {"Image": "x"},
+        "Networks": [{"Target": "back", "Aliases": ["www"]}]}})
+}
+
+#[tokio::test]
+async fn a_container_that_would_hide_a_service_is_refused_by_name() {
+    let mut ground = Ground::new().await;
+    let created = ground.ask("/services/create", &service("web")).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let wish = |alias: &str, host: &str| {
+        json!({"Image": "x", "Hostname": host, "HostConfig": {"NetworkMode": "back"},
+            "NetworkingConfig": {"EndpointsConfig": {"back": {"Aliases": [alias]}}}})
+    };
+    for (path, body) in [
+        ("/containers/create?name=web", wish("", "")),
+        ("/containers/create?name=box", wish("WWW", "")),
+        ("/containers/create", wish("", "web")),
+    ] {
+        let refused = ground.ask(path, &body).await;
+        assert_eq!(refused.status, 409, "{path} {body}: {refused:?}");
+        assert!(refused.message().contains("is a name of service 'web' in network 'back'"), "{refused:?}");
+    }
+    assert_eq!(ground.attachments(), []);
+    // One that is there already.
+    let connect = json!({"Container": "box", "EndpointConfig": {"Aliases": ["web"]}}).to_string();
+    let (refused, ()) = tokio::join!(ground.server.ask("POST", "/networks/back/connect", &connect), async {
+        ground.engine.answer(&described("box", "{}")).await;
+    });
+    assert!(refused.status == 409 && refused.message().contains("service 'web'"), "{refused:?}");
+    assert_eq!(ground.attachments(), []);
+}
+
+#[tokio::test]
+async fn a_container_is_renamed_once_the_managers_know_it() {
+    let mut ground = Ground::new().await;
+    ground.ask("/services/create", &service("web")).await;
+    let body = json!({"Container": "box"}).to_string();
+    tokio::join!(ground.server.ask("POST", "/networks/back/connect", &body), async {
+        ground.engine.answer(&described("box", "{}")).await;
+        ground.engine.answer_body(&answer("200 OK", "")).await;
+    });
+    let (refused, ()) =
+        tokio::join!(ground.server.ask("POST", "/v1.41/containers/box/rename?name=web", ""), async {
+            ground.engine.answer(&described("box", "{}")).await;
+        });
+    assert!(refused.status == 409 && refused.message().contains("service 'web'"), "{refused:?}");
+    assert_eq!(ground.attachments()[0].name, "box");
+    for (said, expected) in [("204 No Content", "crate"), ("409 Conflict", "box")] {
+        let (reply, asked) =
+            tokio::join!(ground.server.ask("POST", "/v1.41/containers/box/rename?name=crate", ""), async {
+                ground.engine.answer(&described("box", "{}")).await;
+                ground.engine.answer(&answer(said, "")).await
+            });
+        assert!(said.starts_with(&reply.status.to_string()), "{reply:?}");
+        assert!(asked.starts_with("POST /v1.41/containers/box/rename?name=crate "), "{asked}");
+        assert_eq!(ground.attachments()[0].name, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_a_container_would_hide_is_refused_by_name() {
+    let mut ground = Ground::new().await;
+    ground.make().await;
+    for name in ["box", "www"] {
+        let refused = ground.ask("/services/create", &service(name)).await;
+        assert_eq!(refused.status, 409, "{refused:?}");
+        assert!(refused.message().contains("container 'box' on node host1"), "{refused:?}");
+    }
+    // An alias counts as the name does, and what comes with an update as what comes with the service.
+    let alone = json!({"Name": "api", "TaskTemplate": {"ContainerSpec": {"Image": "x"}}});
+    assert_eq!(ground.ask("/services/create", &alone).await.status, 201);
+    let version = ground.server.ask("GET", "/services/api", "").await.json()["Version"]["Index"].clone();
+    let refused = ground.ask(&format!("/services/api/update?version={version}"), &service("api")).await;
+    assert!(refused.status == 409 && refused.message().contains("the name 'www'"), "{refused:?}");
+}

@@ -290,7 +290,7 @@ impl NodeApi for Fake {
         }
         let mut plan = attach::plan(&self.now(), OWN, &ask).map_err(|error| match error {
             AskError::Refused(refused) => ApiError::Refused(refused),
-            AskError::TooMuch(why) => ApiError::Invalid(why),
+            error => ApiError::Conflict(error.to_string()),
         })?;
         if !plan.writes.is_empty() {
             self.commit(Command { writes: std::mem::take(&mut plan.writes), ..Command::default() })?;

@@ -438,7 +438,8 @@ async fn names_tell_programs_outside_how_services_are_reached() {
     );
     let first = state.tasks_of_service(web.id).next().unwrap();
     let task = json!({"ID": first.id.to_string(), "Name": format!("web.1.{}", first.id), "NodeID": OWN.to_string(),
-        "Addresses": ["10.128.0.3"], "State": "running", "TakesTraffic": true});
+        "Node": "host1", "Addresses": ["10.128.0.3"], "Ports": [], "State": "running", "Health": "healthy",
+        "TakesTraffic": true});
     assert_eq!((own["Tasks"].as_array().unwrap().len(), &own["Tasks"][0]), (2, &task));
 
     fake.forget_reconciling();
@@ -446,8 +447,22 @@ async fn names_tell_programs_outside_how_services_are_reached() {
     let names = server.ask("GET", "/shoal/v1/names?service=web", "").await.json();
     let takes = |at: usize| names[0]["Tasks"][at]["TakesTraffic"].clone();
     assert_eq!((takes(0), takes(1)), (json!(false), json!(true)));
+    assert_eq!(names[0]["Tasks"][0]["Health"], "stopping");
     assert_eq!(server.ask("GET", "/shoal/v1/names?service=alone", "").await.json(), json!([]));
     assert_eq!(server.ask("GET", "/shoal/v1/names?service=none", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn names_tell_ports_that_tasks_have_on_their_hosts() {
+    let server = Server::start(&Fake::manager(), None).await;
+    let spec = json!({"Name": "dns", "TaskTemplate": {"ContainerSpec": {"Image": "x"}}, "EndpointSpec": {"Ports": [
+        {"TargetPort": 53, "PublishedPort": 5353, "Protocol": "udp", "PublishMode": "host"}]}});
+    assert_eq!(server.ask("POST", "/services/create", &spec.to_string()).await.status, 201);
+    let names = server.ask("GET", "/shoal/v1/names", "").await.json();
+    let task = &names[0]["Tasks"][0];
+    assert_eq!((&task["Node"], &task["TakesTraffic"]), (&json!("host1"), &json!(true)), "{names}");
+    let port = json!([{"Protocol": "udp", "TargetPort": 53, "PublishedPort": 5353, "PublishMode": "host"}]);
+    assert_eq!(task["Ports"], port);
 }
 
 #[tokio::test]

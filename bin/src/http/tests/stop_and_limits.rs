@@ -37,7 +37,8 @@ async fn headers_that_are_too_large_are_refused() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_place() {
-    let options = ServeOptions { connections_max: 2, grace: Duration::from_millis(100) };
+    let options =
+        ServeOptions { connections_max: 2, grace: Duration::from_millis(100), ..ServeOptions::default() };
     let server = Server::with(&Fake::manager(), None, options).await;
     let (first, _second) = (server.connect().await, server.connect().await);
     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -12,6 +12,15 @@ fn running(replicas: u64, config: UpdateConfig) -> World {
     world
 }
 
+/// All do what there is to do, and no time passes.
+fn rounds(world: &mut World) {
+    for _ in 0..8 {
+        world.orchestrate();
+        world.schedule();
+        world.run_nodes();
+    }
+}
+
 fn update_to(world: &mut World, image: &str) {
     world.change_task(S, |task| task.container.image = image.into());
 }
@@ -326,13 +335,13 @@ fn what_waits_for_a_node_gets_new_constraints() {
 }
 
 #[test]
-fn a_replacement_that_finds_no_node_is_no_failure_but_said() {
+fn a_replacement_that_finds_no_node_is_said_before_it_is_a_failure() {
     let mut world = running(2, UpdateConfig::default());
     world.change_task(S, |task| {
         task.container.image = "b".into();
         task.placement.constraints.push("node.hostname==nowhere".parse().unwrap());
     });
-    world.settle();
+    rounds(&mut world);
     assert_eq!(world.update_state(), Some(UpdateState::Updating));
     assert!(message(&world).ends_with("waits for a node that fits"), "{}", message(&world));
     assert_eq!(world.live().iter().filter(|task| task.status.state == TaskState::Running).count(), 1);
@@ -341,6 +350,80 @@ fn a_replacement_that_finds_no_node_is_no_failure_but_said() {
     world.change_task(S, |task| task.placement.constraints.clear());
     world.settle();
     assert_eq!((images(&world), world.update_state()), ((0, 2), Some(UpdateState::Completed)));
+}
+
+/// A world in whose update the first new task finds no node, however often it is told so in other words.
+fn homeless(config: UpdateConfig) -> World {
+    let mut world = running(2, config);
+    world.change(S, |spec| drop(spec.labels.insert("shoal.progress-deadline".into(), "100s".into())));
+    world.settle();
+    world.change_task(S, |task| {
+        task.container.image = "b".into();
+        task.placement.constraints.push("node.hostname==nowhere".parse().unwrap());
+    });
+    for seconds in [0, 10, 80] {
+        world.pass(Duration::from_secs(seconds));
+        rounds(&mut world);
+        let new = world.live().into_iter().find(|task| task.spec.container.image == "b").unwrap();
+        let message = format!("no node fits, told after {seconds} s");
+        let status = TaskStatus { message, at: world.now, ..new.status.clone() };
+        world.try_commit(vec![], vec![Write::TaskStatus(new.id, status)]).unwrap();
+        assert_eq!(
+            (new.status.state, world.update_state()),
+            (TaskState::Pending, Some(UpdateState::Updating))
+        );
+    }
+    world.pass(Duration::from_secs(20));
+    world
+}
+
+#[test]
+fn an_update_whose_task_finds_no_node_pauses_and_says_so() {
+    let mut world = homeless(UpdateConfig::default());
+    world.orchestrate();
+    assert_eq!((images(&world), world.update_state()), ((1, 1), Some(UpdateState::Paused)));
+    assert!(message(&world).contains("finds no node: no node fits"), "{}", message(&world));
+}
+
+#[test]
+fn an_update_whose_task_finds_no_node_goes_on_or_back_if_that_is_asked_for() {
+    let of = |failure_action| UpdateConfig { failure_action, ..UpdateConfig::default() };
+    let mut world = homeless(of(FailureAction::Continue));
+    world.orchestrate();
+    assert_eq!(images(&world), (0, 2), "the next one is replaced");
+    let mut world = homeless(of(FailureAction::Rollback));
+    world.settle();
+    assert_eq!((images(&world), message(&world).as_str()), ((2, 0), "rollback completed"));
+}
+
+#[test]
+fn a_task_that_was_held_back_waits_for_a_node_only_since() {
+    let mut world = running(1, UpdateConfig::default());
+    world.change(S, |spec| drop(spec.labels.insert("shoal.progress-deadline".into(), "100s".into())));
+    world.settle();
+    world.change_task(S, |task| {
+        task.container.image = "b".into();
+        task.placement.constraints.push("node.hostname==nowhere".parse().unwrap());
+    });
+    world.orchestrate();
+    world.schedule();
+    let (old, new) = {
+        let all: Vec<_> = world.state.tasks().cloned().collect();
+        let of = |image: &str| all.iter().find(|task| task.spec.container.image == image).unwrap().id;
+        (of("a"), of("b"))
+    };
+    assert_eq!(world.state.task(new).unwrap().desired, TaskState::Ready);
+    // Its predecessor takes longer to stop than a new task may wait.
+    world.pass(Duration::from_secs(60));
+    world.report(old, TaskState::Shutdown);
+    world.orchestrate();
+    world.pass(Duration::from_secs(99));
+    world.orchestrate();
+    assert_eq!(world.state.task(new).unwrap().desired, TaskState::Running);
+    assert_eq!(world.update_state(), Some(UpdateState::Updating));
+    world.pass(Duration::from_secs(1));
+    world.orchestrate();
+    assert_eq!(world.update_state(), Some(UpdateState::Paused));
 }
 
 #[test]
