@@ -58,14 +58,37 @@ fn load_command(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -
 }
 
 /// Ask from a host; what came of it.
-fn load(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Value> {
+pub(super) fn load(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Value> {
     let said = sh::must(&mut load_command(cluster, from, url, flags), LOAD_MAX)?;
     serde_json::from_str(&said).with_context(|| format!("no figures: {said}"))
 }
 
-fn spawn(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Child> {
+pub(super) fn spawn(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Child> {
     let mut command = load_command(cluster, from, url, flags);
     command.stdout(Stdio::piped()).spawn().context("asking")
+}
+
+/// Requests without a pause, until it is asked what came of them.
+pub(super) struct Asking(Child);
+
+impl Asking {
+    /// Ask from a host.
+    pub(super) fn start(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Self> {
+        Self::of(load_command(cluster, from, url, &[&["until=eof"], flags].concat()))
+    }
+
+    /// By this command, which goes on until its input ends.
+    pub(super) fn of(mut command: std::process::Command) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map(Self).context("asking")
+    }
+
+    /// End it; what came of it.
+    pub(super) fn end(mut self) -> Result<Value> {
+        drop(self.0.stdin.take());
+        let said = self.0.wait_with_output()?.stdout;
+        serde_json::from_slice(&said)
+            .with_context(|| format!("no figures: {}", String::from_utf8_lossy(&said)))
+    }
 }
 
 pub(super) fn lost(figures: &Value) -> u64 {
@@ -73,12 +96,12 @@ pub(super) fn lost(figures: &Value) -> u64 {
 }
 
 /// A host's own way to its published port.
-fn at(host: usize, port: u16) -> String {
+pub(super) fn at(host: usize, port: u16) -> String {
     format!("http://{}:{port}/", address(host))
 }
 
 /// Wait until a port answers on a host.
-fn await_answer(cluster: &Cluster<'_>, from: usize, host: usize, port: u16) -> Result<()> {
+pub(super) fn await_answer(cluster: &Cluster<'_>, from: usize, host: usize, port: u16) -> Result<()> {
     let url = at(host, port);
     wait::until(&format!("an answer of {url}"), START_MAX, Duration::from_millis(50), || {
         let figures = load(cluster, from, &url, &["requests=1"])?;
