@@ -5,6 +5,7 @@
 
 mod faults;
 mod form;
+mod leaders;
 mod loss;
 mod members;
 mod mesh;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         networks::SCENARIOS,
         faults::SCENARIOS,
         loss::SCENARIOS,
+        leaders::SCENARIOS,
         quorum::SCENARIOS,
         restarts::SCENARIOS,
         members::SCENARIOS,
