@@ -12,6 +12,7 @@ mod mesh;
 mod metrics;
 mod networks;
 mod placement;
+mod proxies;
 mod quorum;
 mod refusals;
 mod restarts;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         faults::SCENARIOS,
         loss::SCENARIOS,
         leaders::SCENARIOS,
+        proxies::SCENARIOS,
         quorum::SCENARIOS,
         restarts::SCENARIOS,
         members::SCENARIOS,

@@ -63,7 +63,7 @@ pub(super) fn load(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]
     serde_json::from_str(&said).with_context(|| format!("no figures: {said}"))
 }
 
-pub(super) fn spawn(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Child> {
+fn spawn(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Child> {
     let mut command = load_command(cluster, from, url, flags);
     command.stdout(Stdio::piped()).spawn().context("asking")
 }
