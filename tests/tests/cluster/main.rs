@@ -3,6 +3,7 @@
 //! They are run one after another on five hosts, each on a lab as new. With `--swarm` those that ask for nothing but Docker's
 //! own words are run on the engines' own swarm, which shows that they ask for the right thing.
 
+mod away;
 mod faults;
 mod form;
 mod leaders;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         loss::SCENARIOS,
         leaders::SCENARIOS,
         proxies::SCENARIOS,
+        away::SCENARIOS,
         quorum::SCENARIOS,
         restarts::SCENARIOS,
         members::SCENARIOS,

@@ -301,7 +301,7 @@ fn refusals(lab: &mut Lab, peer: Peer) -> Result<()> {
     Ok(())
 }
 
-fn lookup(
+pub(super) fn lookup(
     cluster: &Cluster<'_>,
     (host, container): (usize, &str),
     name: &str,
