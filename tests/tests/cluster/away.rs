@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use shoal_tests::cluster::{Cluster, Peer};
 use shoal_tests::lab::{Lab, docker};
 use shoal_tests::runner::Scenario;
-use shoal_tests::wait;
+use shoal_tests::{sh, wait};
 
 use super::faults;
 use super::mesh::{self, Asking, at, lost};
@@ -148,6 +148,11 @@ fn kept_by_the_kernel(cluster: &mut Cluster<'_>) -> Result<()> {
     println!("by the virtual address of a task of the same host: {figures}");
     ensure!(lost(&figures) == 0, "a virtual address does not outlive its node: {figures}");
     println!("names: {:?}", lookup(cluster, (2, &asks), "near"));
+    let script =
+        format!("echo | timeout 10 nc {} 80 2>&1; echo ended with $?", cluster.virtual_address("far")?);
+    let mut command = docker(&cluster.lab.host(2).engine_socket());
+    let said = sh::run(command.args(["exec", &asks, "sh", "-c", &script]), mesh::LOAD_MAX)?;
+    println!("by the virtual address of a task of another host, after {:?}: {}", said.took, said.text());
     let here = mesh::load(cluster, 1, &at(2, 8080), &["requests=3"])?;
     ensure!(lost(&here) == 3, "a port without its node answers: {here}");
     mesh::await_answer(cluster, 1, 3, 8080)?;
