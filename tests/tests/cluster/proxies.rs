@@ -80,9 +80,9 @@ fn held(lab: &mut Lab, peer: Peer) -> Result<()> {
         let figures = other.end()?;
         ensure!(lost(&figures) == 0, "{what} lost requests through h4: {figures}");
         cluster.await_ready(1, 5)?;
-        for through in [kept, slow] {
-            println!("{what}, through h5: {}", through.end()?);
-        }
+        println!("{what}, through h5: {}", kept.end()?);
+        // These are not waited for: what broke them off was lost with the cable, and a client that only listens hears no more.
+        drop(slow);
     }
     Ok(())
 }
