@@ -20,6 +20,8 @@ use shoal_net::{Endpoint, FrameReceiver, FrameSender, Kind};
 
 /// Within this, every node that can be reached knows that a task takes no more traffic.
 const NEWS_TRAVEL: Duration = Duration::from_millis(400);
+/// A node that stops gives what its published ports have under way so long. The daemon's whole stop has 20 s.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// Between two looks at a task's connections.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -55,6 +57,10 @@ pub trait Mesh: Send + Sync + 'static {
     /// What its name server did so far.
     fn names(&self) -> NameStats {
         NameStats::default()
+    }
+    /// Take no more clients, and let what is under way end, within a few seconds.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
     /// Close all ports and connections.
     fn stop(&self);
@@ -199,6 +205,10 @@ impl Mesh for RealMesh {
 
     fn names(&self) -> NameStats {
         self.names.stats()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.proxy.close(CLOSE_MAX))
     }
 
     fn stop(&self) {

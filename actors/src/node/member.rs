@@ -443,6 +443,10 @@ impl Member {
 
     /// Stop everything but the containers.
     pub(super) async fn stop(&self) {
+        // First of all: until its clients have their answers the node knows its tasks and everybody's routes.
+        if let Some(mesh) = &self.mesh {
+            mesh.close().await;
+        }
         let _ = self.stop.send(true);
         let manager = locked(&self.manager).take();
         // The session says good-bye while the endpoint is still there.

@@ -13,6 +13,7 @@ use shoal_wire::v1::{ConnectRequest, connect_answer};
 use shoal_wire::{Kind, codec};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::flows::Counted;
@@ -128,18 +129,17 @@ pub(super) fn reset(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
+/// A client that was let in.
+pub(super) struct Client {
+    pub(super) stream: TcpStream,
+    pub(super) from: SocketAddr,
+    /// Its place among those that may be open at once.
+    pub(super) place: OwnedSemaphorePermit,
+}
+
 /// Serve a client's connection to its end.
-pub(super) async fn serve(
-    shared: Arc<Shared>,
-    spot: Spot,
-    counters: Arc<PortCounters>,
-    mut stream: TcpStream,
-    from: SocketAddr,
-) {
-    let Ok(_place) = shared.open.try_acquire() else {
-        add(&counters.refused, 1);
-        return reset(&stream);
-    };
+pub(super) async fn serve(shared: Arc<Shared>, spot: Spot, counters: Arc<PortCounters>, client: Client) {
+    let Client { mut stream, from, place: _place } = client;
     let server = stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], spot.number)));
     let bytes = Bytes2 { there: &counters.bytes_in, back: &counters.bytes_out };
     let _open = Open::new(&counters);
@@ -154,7 +154,7 @@ pub(super) async fn serve(
         };
         counters.connect.note(began.elapsed());
         match pump::client(&mut stream, &mut upstream, &mut counted, &watch, bytes).await {
-            Ended::Done => return,
+            Ended::Done | Ended::Closed => return,
             Ended::Broken => return reset(&stream),
             Ended::Free => add(&counters.moved, 1),
         }

@@ -33,6 +33,7 @@ pub(super) async fn serve(
     let place = shared.open.try_acquire();
     let connected = match &place {
         Ok(_) => connect(&shared, &body).await,
+        Err(_) if shared.flows.is_closing() => Err(Refused::Draining),
         Err(_) => Err(Refused::Failed("too many connections are open here".into())),
     };
     let (answer, made) = match connected {
@@ -64,6 +65,9 @@ enum Task {
 
 async fn connect(shared: &Arc<Shared>, body: &[u8]) -> Result<(Task, Counted), Refused> {
     let request: ConnectRequest = codec::decode(body).map_err(|error| Refused::Failed(error.to_string()))?;
+    if shared.flows.is_closing() {
+        return Err(Refused::Draining);
+    }
     let counted = shared.flows.enter(request.task).map_err(|_| Refused::Draining)?;
     let route = route(shared, &request).await?;
     let task = match request.protocol {

@@ -25,6 +25,8 @@ pub(super) enum Word {
     Stay,
     /// It takes traffic no more: who is between two exchanges may go elsewhere.
     Leave,
+    /// This node takes no more traffic: who is between two exchanges ends.
+    Close,
     /// Its time is over: all are broken off.
     Cut,
 }
@@ -50,6 +52,17 @@ impl Default for Flow {
 }
 
 impl Flow {
+    /// Tell its connections. Those that shall end are told nothing less any more.
+    fn tell(&self, word: Word) {
+        self.word.send_if_modified(|now| {
+            let news = *now != word && (*now < Word::Close || *now < word);
+            if news {
+                *now = word;
+            }
+            news
+        });
+    }
+
     fn matters(&self) -> bool {
         *self.open.borrow() > 0
             || self.draining.is_some_and(|since| since.elapsed() < DRAINED_FOR)
@@ -61,6 +74,8 @@ impl Flow {
 struct Inner {
     tasks: BTreeMap<TaskId, Flow>,
     nodes: BTreeMap<NodeId, Instant>,
+    /// This node takes no more traffic.
+    closing: bool,
 }
 
 /// All of this node's connections, by task.
@@ -95,7 +110,17 @@ impl Counted {
 
     /// Returns when the connection is to be broken off.
     pub(super) async fn cut(&mut self) {
-        if self.word.wait_for(|word| *word == Word::Cut).await.is_err() {
+        self.told(Word::Cut).await;
+    }
+
+    /// Returns when its node takes no more traffic, or it is to be broken off.
+    pub(super) async fn closed(&mut self) {
+        self.told(Word::Close).await;
+    }
+
+    /// Returns when it is told this or more.
+    async fn told(&mut self, least: Word) {
+        if self.word.wait_for(|word| *word >= least).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -123,9 +148,13 @@ impl Flows {
         if inner.tasks.len() >= PRUNE_AT {
             inner.tasks.retain(|_, flow| flow.matters());
         }
+        let closing = inner.closing;
         let flow = inner.tasks.entry(task).or_default();
         if flow.draining.is_some() {
             return Err(Draining);
+        }
+        if closing {
+            flow.tell(Word::Close);
         }
         flow.open.send_modify(|open| *open += 1);
         Ok(Counted { flows: self.clone(), task, word: flow.word.subscribe() })
@@ -137,13 +166,7 @@ impl Flows {
         let gone = news.gone.iter().map(|id| (id, Word::Leave));
         for (id, word) in gone.chain(news.come.iter().map(|id| (id, Word::Stay))) {
             if let Some(flow) = inner.tasks.get(id) {
-                flow.word.send_if_modified(|now| {
-                    let news = *now != Word::Cut && *now != word;
-                    if news {
-                        *now = word;
-                    }
-                    news
-                });
+                flow.tell(word);
             }
         }
     }
@@ -189,8 +212,27 @@ impl Flows {
     pub(super) fn cut(&self, task: TaskId) -> u32 {
         let inner = self.lock();
         let Some(flow) = inner.tasks.get(&task) else { return 0 };
-        flow.word.send_replace(Word::Cut);
+        flow.tell(Word::Cut);
         *flow.open.borrow()
+    }
+
+    /// This node takes no more traffic: all connections are told, later ones, too.
+    pub(super) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closing = true;
+        inner.tasks.values().for_each(|flow| flow.tell(Word::Close));
+    }
+
+    /// Whether this node takes no more traffic.
+    pub(super) fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+
+    /// Break off all connections. Returns how many.
+    pub(super) fn cut_all(&self) -> u32 {
+        let inner = self.lock();
+        inner.tasks.values().for_each(|flow| flow.tell(Word::Cut));
+        inner.tasks.values().map(|flow| *flow.open.borrow()).sum()
     }
 }
 
@@ -213,6 +255,21 @@ mod tests {
         drop(two);
         idle.await.unwrap();
         assert!(flows.enter(TASK).is_err(), "it was let in again once it was idle");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_closes_tells_all_connections_and_takes_nothing_back() {
+        let flows = Flows::default();
+        let mut before = flows.enter(TASK).unwrap();
+        flows.close();
+        assert!(flows.is_closing());
+        before.closed().await;
+        let after = flows.enter(TASK).unwrap();
+        assert_eq!((before.word(), after.word()), (Word::Close, Word::Close));
+        flows.follow(&News { gone: [TASK].into(), ..News::default() });
+        assert_eq!(after.word(), Word::Close, "a task that leaves changes nothing");
+        assert_eq!(flows.cut_all(), 2);
+        before.cut().await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -184,17 +184,25 @@ pub(super) struct Exchanges {
     waiting: VecDeque<Method>,
     /// One end said that the connection ends with this exchange: the task's end of it is part of the answer.
     last: bool,
+    /// The client asked for something.
+    begun: bool,
     opaque: bool,
 }
 
 impl Exchanges {
     /// Whether nothing is under way: no request without its whole answer, no byte of the next.
     pub(super) fn is_idle(&self) -> bool {
-        !self.opaque
-            && !self.last
-            && self.waiting.is_empty()
-            && self.requests.is_between()
-            && self.answers.is_between()
+        !self.last && self.is_answered()
+    }
+
+    /// Whether every request has its whole answer, but for the end of the connection if that is part of it.
+    pub(super) fn is_answered(&self) -> bool {
+        !self.opaque && self.waiting.is_empty() && self.requests.is_between() && self.answers.is_between()
+    }
+
+    /// Whether it is idle because nothing has been asked at all.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.is_idle() && !self.begun
     }
 
     /// Whether it is not looked at, or no more.
@@ -204,6 +212,7 @@ impl Exchanges {
 
     /// The client sent this.
     pub(super) fn asked(&mut self, bytes: &[u8]) {
+        self.begun = true;
         if !self.opaque && self.try_asked(bytes).is_err() {
             self.give_up();
         }

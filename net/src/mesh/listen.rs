@@ -10,7 +10,9 @@ use shoal_core::mesh::{RouteChange, at_host};
 use shoal_core::model::{Protocol, ServiceId};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::stats::{Port, PortCounters, PortStats, add};
 use super::table::{Published, Spot, Table};
@@ -22,6 +24,8 @@ const BACKLOG: u32 = 4096;
 const BIND_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
 /// Pause after a failed accept (no descriptor left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A port that closes breaks off nobody who came before: whoever is half in has so long to get in.
+const LAST_MAX: Duration = Duration::from_millis(100);
 
 /// An address of this host, or all of them.
 type Address = Option<IpAddr>;
@@ -29,7 +33,7 @@ type Address = Option<IpAddr>;
 /// What listens at one spot: a task on each thread.
 struct Listening {
     service: ServiceId,
-    tasks: Vec<(AbortHandle, Arc<Mutex<String>>)>,
+    tasks: Vec<(JoinHandle<()>, Arc<Mutex<String>>)>,
 }
 
 impl Listening {
@@ -60,12 +64,14 @@ pub(super) struct Listeners {
     own: Vec<IpAddr>,
     spots: BTreeMap<Spot, Listening>,
     rows: Vec<Row>,
+    /// No port is listened on any more.
+    closed: bool,
 }
 
 impl Listeners {
     pub(super) fn new(threads: Vec<Handle>, at: Vec<IpAddr>) -> Self {
         let at = if at.is_empty() { vec![None] } else { at.into_iter().map(Some).collect() };
-        Self { threads, at, own: Vec::new(), spots: BTreeMap::new(), rows: Vec::new() }
+        Self { threads, at, own: Vec::new(), spots: BTreeMap::new(), rows: Vec::new(), closed: false }
     }
 
     /// Whether a port names addresses: then those of this host matter.
@@ -75,6 +81,9 @@ impl Listeners {
 
     /// Listen on the table's ports, and on no others.
     pub(super) fn follow(&mut self, shared: &Arc<Shared>, table: &Table) {
+        if self.closed {
+            return;
+        }
         if table.published().any(|(_, _, published)| !published.at.is_empty()) {
             match own_addresses() {
                 Ok(own) => self.own = own,
@@ -98,7 +107,7 @@ impl Listeners {
                 let listen = |thread: &Handle| {
                     let (error, counters) = (Arc::default(), shared.stats.port(port));
                     let task = listen(Arc::clone(shared), spot, counters, Arc::clone(&error));
-                    (thread.spawn(task).abort_handle(), error)
+                    (thread.spawn(task), error)
                 };
                 Listening { service: port.2, tasks: self.threads.iter().map(listen).collect() }
             });
@@ -115,7 +124,20 @@ impl Listeners {
         }
     }
 
+    /// Listen on no port any more. Returns what ends once the last connections of clients have been taken in; flows of
+    /// datagrams go on until [`clear`](Self::clear).
+    pub(super) fn close(&mut self, shared: &Shared) -> Vec<JoinHandle<()>> {
+        self.closed = true;
+        shared.closing.send_replace(true);
+        let (ports, datagrams) =
+            std::mem::take(&mut self.spots).into_iter().partition(|(spot, _)| spot.protocol == Protocol::Tcp);
+        let ports: BTreeMap<Spot, Listening> = ports;
+        self.spots = datagrams;
+        ports.into_values().flat_map(|listening| listening.tasks).map(|(task, _)| task).collect()
+    }
+
     pub(super) fn clear(&mut self) {
+        self.closed = true;
         self.rows.clear();
         for (_, listening) in std::mem::take(&mut self.spots) {
             listening.end();
@@ -170,8 +192,12 @@ fn rows(table: &Table, at: &[Address], own: &[IpAddr]) -> Vec<Row> {
 async fn listen(shared: Arc<Shared>, spot: Spot, counters: Arc<PortCounters>, error: Arc<Mutex<String>>) {
     match spot.protocol {
         Protocol::Tcp => {
-            let listener = patiently(spot, &error, bind).await;
-            accept(shared, spot, counters, listener).await;
+            let mut closing = shared.closing.subscribe();
+            tokio::select! {
+                biased;
+                () = closes(&mut closing) => {}
+                listener = patiently(spot, &error, bind) => accept(&shared, spot, &counters, listener).await,
+            }
         }
         Protocol::Udp => {
             let socket = patiently(spot, &error, udp::Socket::bind).await;
@@ -195,19 +221,64 @@ async fn patiently<T>(spot: Spot, error: &Mutex<String>, bind: impl Fn(Address, 
     crate::bind::patiently(BIND_RETRY, error, || bind(spot.address, port), tell).await
 }
 
-async fn accept(shared: Arc<Shared>, spot: Spot, counters: Arc<PortCounters>, listener: TcpListener) {
+/// Take clients in, until this part of the mesh closes.
+async fn accept(shared: &Arc<Shared>, spot: Spot, counters: &Arc<PortCounters>, listener: TcpListener) {
+    let mut closing = shared.closing.subscribe();
+    let take_in = async || match listener.accept().await {
+        Ok((stream, from)) => {
+            add(&counters.accepted, 1);
+            // Counted before this ends: who waits for the last client must not overlook it.
+            let Ok(place) = Arc::clone(&shared.open).try_acquire_owned() else {
+                add(&counters.refused, 1);
+                return client::reset(&stream);
+            };
+            let client = client::Client { stream, from, place };
+            tokio::spawn(client::serve(Arc::clone(shared), spot, Arc::clone(counters), client));
+        }
+        Err(error) => {
+            tracing::debug!(port = spot.number, %error, "no connection accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    };
     loop {
-        let (stream, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!(port = spot.number, %error, "no connection accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        add(&counters.accepted, 1);
-        tokio::spawn(client::serve(Arc::clone(&shared), spot, Arc::clone(&counters), stream, from));
+        tokio::select! {
+            biased;
+            () = closes(&mut closing) => break,
+            () = take_in() => {}
+        }
     }
+    if let Err(error) = let_nobody_begin(&listener) {
+        tracing::debug!(port = spot.number, %error, "clients may begin to the very end");
+    }
+    let last = async {
+        loop {
+            take_in().await;
+        }
+    };
+    let _ = timeout(LAST_MAX, last).await;
+}
+
+/// Returns once this part of the mesh closes.
+async fn closes(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+/// Have the kernel drop the packets that begin a connection. Closed, a port would break off those that have come and are not taken in
+/// yet; so there are none of them when it is closed. A client that is not heard tries again, and learns then what became of the port.
+fn let_nobody_begin(listener: &TcpListener) -> io::Result<()> {
+    /// Where the flags of TCP are, and those that tell a beginning from an answer to one.
+    const FLAGS: (u32, u32, u32) = (13, 0x12, 0x02);
+    let step = |code: u32, yes, no, value| {
+        let code = u16::try_from(code).unwrap_or_default();
+        socket2::SockFilter::new(code, yes, no, value)
+    };
+    socket2::SockRef::from(listener).attach_filter(&[
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS.0),
+        step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, FLAGS.1),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, FLAGS.2),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+    ])
 }
 
 /// On one address; on every one, IPv6 and IPv4, where the host has both, if none is said.

@@ -41,6 +41,8 @@ pub use stats::{MeshStats, PortStats, TIMES_US, Times};
 const CONNECTIONS_MAX: usize = 65_536;
 /// An address that this host gets or loses is noticed within this.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(2);
+/// What is broken off lets go of its sockets within this.
+const CUT_MAX: Duration = Duration::from_millis(200);
 
 /// Tells where containers answer on this host.
 pub trait Addresses: Send + Sync + 'static {
@@ -69,12 +71,14 @@ pub(crate) struct Shared {
     table: RwLock<Arc<Table>>,
     /// Counts the changes of the table.
     changed: watch::Sender<u64>,
+    /// Ports are about to be closed.
+    closing: watch::Sender<bool>,
     flows: Flows,
     /// Where local tasks answer, as last seen.
     known: Mutex<BTreeMap<TaskId, IpAddr>>,
     /// How traffic of this node's tasks is treated, though their service may be gone.
     options: Mutex<BTreeMap<TaskId, Options>>,
-    open: tokio::sync::Semaphore,
+    open: Arc<tokio::sync::Semaphore>,
     clients: Arc<clients::Clients>,
     stats: stats::Counters,
 }
@@ -121,10 +125,11 @@ impl Proxy {
             addresses: config.addresses,
             table: RwLock::default(),
             changed: watch::channel(0).0,
+            closing: watch::channel(false).0,
             flows: Flows::default(),
             known: Mutex::default(),
             options: Mutex::default(),
-            open: tokio::sync::Semaphore::new(CONNECTIONS_MAX),
+            open: Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX)),
             clients: Arc::default(),
             stats: stats::Counters::default(),
         });
@@ -201,6 +206,34 @@ impl Proxy {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = self.shared.clients.kept.load(std::sync::atomic::Ordering::Relaxed);
         MeshStats { kept, ..self.shared.stats.read(listeners.stats()) }
+    }
+
+    /// Take no more clients, and let what is under way end: a request is answered, and a connection between two of them ends.
+    /// What has not ended within `most` is broken off.
+    pub async fn close(&self, most: Duration) {
+        let ports = {
+            let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+            listeners.close(&self.shared)
+        };
+        self.shared.flows.close();
+        let over = async {
+            for port in ports {
+                let _ = port.await;
+            }
+            self.is_empty().await;
+        };
+        if tokio::time::timeout(most, over).await.is_err() {
+            let broken = self.shared.flows.cut_all();
+            tracing::info!(broken, ?most, "connections had their time and were broken off: this node stops");
+            let _ = tokio::time::timeout(CUT_MAX, self.is_empty()).await;
+        }
+        self.stop();
+    }
+
+    /// Returns when no connection is open any more; lets none in.
+    async fn is_empty(&self) {
+        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        let _ = self.shared.open.acquire_many(all).await;
     }
 
     /// Close all ports and connections.

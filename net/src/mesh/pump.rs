@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead as _, ReadBuf};
@@ -24,6 +25,8 @@ use super::stats::{PortCounters, add};
 use crate::line::{Rx, Tx};
 
 const BUFFER_BYTES: usize = 64 << 10;
+/// Once its node closes, a client that has not asked for anything yet has so long to do it.
+const FIRST_MAX: Duration = Duration::from_secs(1);
 /// Buffers that a thread keeps for the next connections.
 const SPARE_MAX: usize = 64;
 
@@ -119,6 +122,18 @@ pub(super) enum Ended {
     Broken,
     /// The task takes traffic no more, and nothing is under way: another may go on.
     Free,
+    /// This node takes traffic no more, and nothing is under way.
+    Closed,
+}
+
+/// What is under way on a connection.
+struct Rest {
+    /// Nothing: it is between two exchanges.
+    is_idle: bool,
+    /// Nothing, and there never was anything.
+    is_fresh: bool,
+    /// Nothing, and nothing will be: a side has finished, and the other one need not say so, too.
+    is_over: bool,
 }
 
 /// Follows what passes, if it may go on with another task.
@@ -154,16 +169,29 @@ impl Watch {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_idle(&self) -> bool {
-        self.lock().exchanges.is_idle()
-    }
-
     fn asked(&self, bytes: &[u8]) {
         let mut followed = self.lock();
         if followed.exchanges.is_idle() {
             followed.asked_at = Some(Instant::now());
         }
         followed.exchanges.asked(bytes);
+    }
+
+    /// What is under way. With `finished`, one side has said that it sends nothing more.
+    fn rest(&self, finished: bool) -> Rest {
+        let followed = self.lock();
+        let exchanges = &followed.exchanges;
+        Rest {
+            is_idle: exchanges.is_idle(),
+            is_fresh: exchanges.is_fresh(),
+            is_over: finished && exchanges.is_answered(),
+        }
+    }
+
+    /// Tell a side that the other one has finished.
+    fn finish(&self, stream: &WriteHalf<'_>, over: &AtomicBool) {
+        finish(stream, over);
+        self.idle.notify_one();
     }
 
     fn unseen(&self, side: Side) -> u64 {
@@ -228,7 +256,7 @@ async fn between(
         }
         bulk = count == BUFFER_BYTES;
     }
-    finish(&to, over);
+    watch.finish(&to, over);
     Ok(())
 }
 
@@ -263,24 +291,47 @@ async fn from_stream(
         watch.answered(&bytes);
         next = rx.read().await.map_err(|_| ())?;
     }
-    finish(&to, over);
+    watch.finish(&to, over);
     Ok(())
 }
 
 /// Returns when the connection has to leave its task: at once, or when nothing is under way.
-async fn leave(counted: &mut Counted, watch: &Watch) -> Ended {
+async fn leave(counted: &mut Counted, watch: &Watch, over: &AtomicBool) -> Ended {
     let mut word = counted.word();
+    // Until when a client may begin though the node closes.
+    let mut first_by = None;
     loop {
+        let rest = watch.rest(over.load(Ordering::Relaxed));
         match word {
             Word::Cut => return Ended::Broken,
-            Word::Leave if watch.is_idle() => return Ended::Free,
-            Word::Leave => tokio::select! {
-                biased;
-                news = counted.news() => word = news,
-                () = watch.idle.notified() => {}
-            },
-            Word::Stay => word = counted.news().await,
+            Word::Leave if rest.is_idle => return Ended::Free,
+            Word::Leave => {}
+            Word::Close => {
+                let first_by = *first_by.get_or_insert_with(|| Instant::now() + FIRST_MAX);
+                let is_waited_for = rest.is_fresh && Instant::now() < first_by;
+                if rest.is_over || rest.is_idle && !is_waited_for {
+                    return Ended::Closed;
+                }
+            }
+            Word::Stay => {
+                word = counted.news().await;
+                continue;
+            }
         }
+        tokio::select! {
+            biased;
+            news = counted.news() => word = news,
+            () = watch.idle.notified() => {}
+            () = until(first_by.filter(|_| rest.is_fresh)) => {}
+        }
+    }
+}
+
+/// Returns at this time; never if there is none.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -312,14 +363,14 @@ pub(super) async fn client(
     let ended = tokio::select! {
         biased;
         result = both => if result.is_ok() { Ended::Done } else { Ended::Broken },
-        ended = leave(counted, watch) => ended,
+        ended = leave(counted, watch, &over) => ended,
     };
     match (ended, upstream) {
         (Ended::Done, _) => {}
         (_, Way::Here(task)) => reset(task),
         (Ended::Broken, Way::There(tx, ..)) => tx.reset(),
         // It has nothing under way: a plain end is enough.
-        (Ended::Free, Way::There(tx, ..)) => drop(tx.finish()),
+        (Ended::Free | Ended::Closed, Way::There(tx, ..)) => drop(tx.finish()),
     }
     ended
 }

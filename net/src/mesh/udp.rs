@@ -355,7 +355,7 @@ pub(super) async fn far(
     loop {
         tokio::select! {
             biased;
-            () = counted.cut() => return tx.reset(),
+            () = counted.closed() => return tx.reset(),
             datagram = datagrams.next() => match datagram {
                 Ok(Some(datagram)) => upstream.send(&datagram).await,
                 // Whoever has the client also knows when the flow ends.

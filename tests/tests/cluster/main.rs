@@ -3,10 +3,12 @@
 //! They are run one after another on five hosts, each on a lab as new. With `--swarm` those that ask for nothing but Docker's
 //! own words are run on the engines' own swarm, which shows that they ask for the right thing.
 
+mod away;
 mod drain;
 mod faults;
 mod form;
 mod health;
+mod leaders;
 mod loss;
 mod members;
 mod mesh;
@@ -14,6 +16,7 @@ mod metrics;
 mod networks;
 mod placement;
 mod ports;
+mod proxies;
 mod quorum;
 mod refusals;
 mod releases;
@@ -53,6 +56,9 @@ fn main() -> ExitCode {
         networks::SCENARIOS,
         faults::SCENARIOS,
         loss::SCENARIOS,
+        leaders::SCENARIOS,
+        proxies::SCENARIOS,
+        away::SCENARIOS,
         quorum::SCENARIOS,
         restarts::SCENARIOS,
         members::SCENARIOS,

@@ -68,6 +68,29 @@ pub(super) fn spawn(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str
     command.stdout(Stdio::piped()).spawn().context("asking")
 }
 
+/// Requests without a pause, until it is asked what came of them.
+pub(super) struct Asking(Child);
+
+impl Asking {
+    /// Ask from a host.
+    pub(super) fn start(cluster: &Cluster<'_>, from: usize, url: &str, flags: &[&str]) -> Result<Self> {
+        Self::of(load_command(cluster, from, url, &[&["until=eof"], flags].concat()))
+    }
+
+    /// By this command, which goes on until its input ends.
+    pub(super) fn of(mut command: std::process::Command) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map(Self).context("asking")
+    }
+
+    /// End it; what came of it.
+    pub(super) fn end(mut self) -> Result<Value> {
+        drop(self.0.stdin.take());
+        let said = self.0.wait_with_output()?.stdout;
+        serde_json::from_slice(&said)
+            .with_context(|| format!("no figures: {}", String::from_utf8_lossy(&said)))
+    }
+}
+
 pub(super) fn lost(figures: &Value) -> u64 {
     figures["lost"].as_u64().unwrap_or(u64::MAX)
 }

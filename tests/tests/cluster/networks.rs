@@ -85,7 +85,7 @@ pub(super) fn load(
     serde_json::from_str(said.text().trim()).with_context(|| format!("no figures: {}", said.text()))
 }
 
-fn servers(figures: &Value) -> usize {
+pub(super) fn servers(figures: &Value) -> usize {
     figures["servers"].as_object().map_or(0, serde_json::Map::len)
 }
 
@@ -107,8 +107,13 @@ fn unreachable(cluster: &Cluster<'_>, (host, container): (usize, &str), address:
 
 /// The addresses of a service's running tasks in a network, with their hosts.
 fn addresses(cluster: &Cluster<'_>, service: &str) -> Result<Vec<String>> {
+    addresses_at(cluster, 1, service)
+}
+
+/// The same in the eyes of this manager.
+fn addresses_at(cluster: &Cluster<'_>, manager: usize, service: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    for task in cluster.tasks(1, service)? {
+    for task in cluster.tasks(manager, service)? {
         if task["Status"]["State"] == "running" && task["DesiredState"] == "running" {
             let places = task["NetworksAttachments"].as_array().cloned().unwrap_or_default();
             let addresses = places.iter().filter_map(|place| place["Addresses"][0].as_str());
@@ -337,29 +342,31 @@ pub(super) fn lookup(
     Ok(found)
 }
 
+/// Wait until `tasks.web` is what runs of it, in the eyes of this manager, for a container on each of these hosts.
+fn agree(cluster: &Cluster<'_>, (at, hosts): (usize, &[usize]), what: &str, limit: Duration) -> Result<()> {
+    wait::until(what, limit, POLL, || {
+        let mut expected = addresses_at(cluster, at, "web")?;
+        expected.sort();
+        let mut wrong = Vec::new();
+        for &host in hosts {
+            let found = lookup(cluster, (host, &container(cluster, host, "asks")?), "tasks.web")?;
+            if found != expected {
+                wrong.push(format!("h{host} says {found:?}, {expected:?} run"));
+            }
+        }
+        wait::seen(wrong.is_empty(), || wrong.join("; "))
+    })
+    .map(drop)
+}
+
 /// Names are right after everything that can happen to a service, on every host, at once.
 fn names(lab: &mut Lab, peer: Peer) -> Result<()> {
     let mut cluster = form(lab, peer, 3, 1)?;
     cluster.docker(1, &["network", "create", "--driver", "overlay", "back"])?;
     create(&cluster, "asks", 4, &["--network", "back"])?;
     create(&cluster, "web", 3, &["--network", "name=back,alias=www"])?;
-    let agree = |cluster: &Cluster<'_>, what: &str| -> Result<()> {
-        wait::until(what, NEWS_MAX, POLL, || {
-            let mut expected = addresses(cluster, "web")?;
-            expected.sort();
-            let mut wrong = Vec::new();
-            for host in [1, 2, 4] {
-                let Ok(container) = container(cluster, host, "asks") else { continue };
-                let found = lookup(cluster, (host, &container), "tasks.web")?;
-                if found != expected {
-                    wrong.push(format!("h{host} says {found:?}, {expected:?} run"));
-                }
-            }
-            wait::seen(wrong.is_empty(), || wrong.join("; "))
-        })
-        .map(drop)
-    };
-    agree(&cluster, "names of a new service")?;
+    let all = [1, 2, 3, 4];
+    agree(&cluster, (1, &all), "names of a new service", NEWS_MAX)?;
     let asks = container(&cluster, 4, "asks")?;
     let address = cluster.virtual_address("web")?;
     for name in ["web", "www", "web.back", "WEB"] {
@@ -374,23 +381,44 @@ fn names(lab: &mut Lab, peer: Peer) -> Result<()> {
     );
     cluster.docker(1, &["service", "scale", "--detach", "web=5"])?;
     cluster.await_running("web", 5, &[], START_MAX)?;
-    agree(&cluster, "names after more tasks")?;
+    agree(&cluster, (1, &all), "names after more tasks", NEWS_MAX)?;
     cluster.docker(1, &["service", "update", "--no-resolve-image", "--env-add", "A=1", "web"])?;
-    agree(&cluster, "names after an update")?;
-    let leader = cluster.leader(1)?;
-    if leader != 1 {
-        cluster.kill(leader)?;
-        cluster.docker(1, &["service", "scale", "--detach", "web=2"])?;
-        cluster.await_running("web", 2, &[leader], START_MAX)?;
-        agree(&cluster, "names after a lost leader")?;
-        cluster.restart(leader)?;
-    }
+    agree(&cluster, (1, &all), "names after an update", NEWS_MAX)?;
+    names_after_leaders(&mut cluster, &all)?;
     cluster.docker(1, &["service", "rm", "web"])?;
     wait::until("no name", START_MAX, POLL, || {
         let found = lookup(&cluster, (4, &asks), "web")?;
         wait::seen(found.is_empty(), || format!("{found:?}"))
     })?;
     Ok(())
+}
+
+/// The same when a leader is lost, when it is back, and when one is back before anybody missed it.
+fn names_after_leaders(cluster: &mut Cluster<'_>, all: &[usize]) -> Result<()> {
+    let lost = cluster.leader(1)?;
+    let at = lost % 3 + 1;
+    let others: Vec<_> = all.iter().copied().filter(|host| *host != lost).collect();
+    cluster.kill(lost)?;
+    cluster.docker(at, &["service", "scale", "--detach", "web=2"])?;
+    cluster.await_running("web", 2, &[lost], START_MAX)?;
+    ensure!(cluster.leader(at)? != lost, "h{lost} still leads in the eyes of h{at}");
+    agree(cluster, (at, &others), "names after a lost leader", START_MAX)?;
+
+    cluster.restart(lost)?;
+    cluster.await_ready(at, all.len())?;
+    // Its tasks run elsewhere by now; new ones come to it.
+    cluster.docker(lost, &["service", "scale", "--detach", "asks=8", "web=5"])?;
+    cluster.await_running("asks", 8, &[], START_MAX)?;
+    cluster.await_running("web", 5, &[], START_MAX)?;
+    agree(cluster, (lost, all), "names after the leader's return", START_MAX)?;
+
+    let brief = cluster.leader(at)?;
+    cluster.kill(brief)?;
+    cluster.restart(brief)?;
+    cluster.await_ready(at, all.len())?;
+    cluster.docker(brief, &["service", "scale", "--detach", "web=3"])?;
+    cluster.await_running("web", 3, &[], START_MAX)?;
+    agree(cluster, (brief, all), "names after a brief absence of the leader", START_MAX)
 }
 
 fn releases(lab: &mut Lab, peer: Peer) -> Result<()> {
