@@ -80,7 +80,8 @@ async fn with_sockets() -> (TcpStream, TcpStream, JoinHandle<Ended>) {
     let ((client, mut front), (task, back)) = (sockets().await, sockets().await);
     let passes = tokio::spawn(async move {
         let mut counted = Flows::default().enter(TaskId::from_u128(1)).unwrap();
-        let (there, back_bytes, watch) = (AtomicU64::default(), AtomicU64::default(), Watch::of(Arc::default()));
+        let (there, back_bytes, watch) =
+            (AtomicU64::default(), AtomicU64::default(), Watch::of(Arc::default()));
         let bytes = Bytes2 { there: &there, back: &back_bytes };
         let ended = super::client(&mut front, &mut Way::Here(back), &mut counted, &watch, bytes).await;
         if ended == Ended::Broken {

@@ -60,6 +60,10 @@ impl Log {
     }
 
     fn purge(&mut self, upto: At) {
+        if upto.index > self.last() {
+            // What came and went between two looks may have said who votes now.
+            self.voters.clear();
+        }
         self.entries = self.entries.split_off(&(upto.index + 1));
         // Who votes is still in force.
         let in_force = self.voters.range(..=upto.index).next_back().map_or(0, |(index, _)| *index);
@@ -413,6 +417,20 @@ mod tests {
         two.applied(1, 3);
         assert_eq!(two.applied(2, 3), ["entry 3 is committed of term 2, and on h2 of term 3"]);
         assert_eq!(two.applied(3, 3), ["h3 applied entry 3, and its disk ends with 2"]);
+    }
+
+    #[test]
+    fn who_votes_is_not_known_where_entries_went_unread() {
+        let mut logs = logs();
+        logs.anew.insert(node(2), (2, at(1, 2)));
+        logs.take(2, Record::Truncated(0));
+        logs.take(1, Record::Entries(vec![entry(1, 3)]));
+        assert!(logs.applied(1, 3).is_empty());
+        assert!(logs.majority().is_some_and(|found| found.contains("begun its log anew")));
+        logs.take(1, Record::Purged(at(1, 9)));
+        logs.take(1, Record::Entries(vec![entry(1, 10)]));
+        logs.applied(1, 10);
+        assert_eq!(logs.majority(), None, "entries 4 to 9 may have taken its seat");
     }
 
     #[test]
