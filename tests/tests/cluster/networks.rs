@@ -16,6 +16,7 @@ use super::{START_MAX, STOP_MAX, ours, says};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("network_reaches_across_hosts", across),
+    ours("small_wire_takes_what_is_large", small_wire),
     ours("networks_are_islands", islands),
     ours("network_is_refused_in_words", refusals),
     ours("unused_networks_are_pruned_and_bridges_spared", pruned),
@@ -168,6 +169,35 @@ fn pruned(lab: &mut Lab, peer: Peer) -> Result<()> {
         wait::seen(said.contains("back"), || said)
     })
     .map(drop)
+}
+
+/// A host's wire takes smaller packets than the others' do: what is larger passes in parts, or is made to fit.
+fn small_wire(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = form(lab, peer, 1, 2)?;
+    let narrow = ["ip", "link", "set", "dev", "eth0", "mtu", "1280"];
+    sh::must(&mut cluster.lab.host(2).inside().command(narrow), NEWS_MAX)?;
+    cluster.docker(1, &["network", "create", "--driver", "overlay", "back"])?;
+    create(
+        &cluster,
+        "web",
+        3,
+        &["--network", "back", "--publish", "8080:80", "--replicas-max-per-node", "1"],
+    )?;
+    let (all, address) = (addresses(&cluster, "web")?, cluster.virtual_address("web")?);
+    let narrowed =
+        || sh::must(&mut cluster.lab.host(2).inside().command(["ip", "link", "show", "eth0"]), NEWS_MAX);
+    for host in 1..=3 {
+        let container = container(&cluster, host, "web")?;
+        for to in all.iter().chain([&address]) {
+            let url = format!("http://{to}:80/big/3000000");
+            let figures = load(&cluster, (host, &container), &url, &["requests=6", "clients=2", "each"])?;
+            ensure!(lost(&figures) == 0, "h{host} to {to}: {figures}");
+        }
+        let url = format!("http://{}:8080/big/3000000", shoal_tests::lab::address(host));
+        let figures = load(&cluster, (host, &container), &url, &["requests=6", "clients=2", "each"])?;
+        ensure!(lost(&figures) == 0, "h{host} through its port: {figures}");
+    }
+    says(&narrowed()?, "mtu 1280")
 }
 
 fn across(lab: &mut Lab, peer: Peer) -> Result<()> {
