@@ -149,9 +149,15 @@ pub(super) struct Watch {
 #[derive(Debug, Default)]
 struct Followed {
     exchanges: Exchanges,
+    /// Requests so far.
+    asked: u32,
     /// Since when an answer is waited for of which nothing has come.
     asked_at: Option<Instant>,
 }
+
+/// Of the requests of one connection the first is timed, and one in so many after it: clocks and counters that all threads
+/// share would cost each of them.
+const TIMED_EVERY: u32 = 16;
 
 impl Watch {
     /// Of a connection to a published port.
@@ -161,7 +167,7 @@ impl Watch {
 
     /// Does not look.
     fn blind() -> Self {
-        let followed = Followed { exchanges: Exchanges::opaque(), asked_at: None };
+        let followed = Followed { exchanges: Exchanges::opaque(), ..Followed::default() };
         Self { followed: Mutex::new(followed), idle: Notify::new(), counters: None }
     }
 
@@ -172,7 +178,9 @@ impl Watch {
     fn asked(&self, bytes: &[u8]) {
         let mut followed = self.lock();
         if followed.exchanges.is_idle() {
-            followed.asked_at = Some(Instant::now());
+            let is_timed = followed.asked.is_multiple_of(TIMED_EVERY);
+            followed.asked = followed.asked.wrapping_add(1);
+            followed.asked_at = is_timed.then(Instant::now);
         }
         followed.exchanges.asked(bytes);
     }

@@ -207,11 +207,11 @@ const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab";
 
 #[tokio::test(start_paused = true)]
-async fn the_time_to_an_answers_first_byte_is_counted_once_for_each_exchange() {
+async fn the_time_to_an_answers_first_byte_is_counted_once_for_some_of_the_exchanges() {
     let counters = Arc::new(PortCounters::default());
     let watch = Watch::of(Arc::clone(&counters));
     let pass = |ms| tokio::time::advance(Duration::from_millis(ms));
-    for _ in 0..2 {
+    for _ in 0..TIMED_EVERY + 1 {
         let (first, rest) = ASK.split_at(7);
         watch.asked(first);
         pass(2).await;
