@@ -59,7 +59,7 @@ fn task(state: &State, task: &Task) -> Value {
         "ID": task.id.to_string(),
         "Name": task.name(),
         "NodeID": task.node_id.map(|id| id.to_string()).unwrap_or_default(),
-        "Node": node.and_then(|node| node.description.as_ref()).map_or("", |known| &known.hostname),
+        "Node": node.map_or("", |node| node.hostname()),
         "Addresses": task.networks.iter().flat_map(|place| &place.addresses).collect::<Vec<_>>(),
         "Ports": on_host.map(port_json).collect::<Vec<_>>(),
         "State": task.status.state.as_str(),
@@ -72,6 +72,7 @@ fn task(state: &State, task: &Task) -> Value {
 fn health(task: &Task) -> &'static str {
     match task.status.state {
         _ if task.desired > TaskState::Running => "stopping",
+        _ if task.is_sick() => "unhealthy",
         TaskState::Running => "healthy",
         TaskState::Starting => "starting",
         _ => "waiting",
@@ -88,12 +89,13 @@ mod tests {
 
     #[test]
     fn the_health_of_a_task_is_one_word() {
-        for (desired, now, expected) in [
-            (TaskState::Running, TaskState::Pending, "waiting"),
-            (TaskState::Ready, TaskState::Ready, "waiting"),
-            (TaskState::Running, TaskState::Starting, "starting"),
-            (TaskState::Running, TaskState::Running, "healthy"),
-            (TaskState::Shutdown, TaskState::Running, "stopping"),
+        for (desired, now, error, expected) in [
+            (TaskState::Running, TaskState::Pending, "no node fits", "waiting"),
+            (TaskState::Ready, TaskState::Ready, "", "waiting"),
+            (TaskState::Running, TaskState::Starting, "", "starting"),
+            (TaskState::Running, TaskState::Running, "", "healthy"),
+            (TaskState::Running, TaskState::Running, "unhealthy container", "unhealthy"),
+            (TaskState::Shutdown, TaskState::Running, "", "stopping"),
         ] {
             let task = Task {
                 meta: Meta::default(),
@@ -108,7 +110,7 @@ mod tests {
                 networks: Vec::new(),
                 desired,
                 start_after: None,
-                status: TaskStatus { state: now, ..TaskStatus::default() },
+                status: TaskStatus { state: now, error: error.into(), ..TaskStatus::default() },
             };
             assert_eq!(health(&task), expected, "{desired:?} {now:?}");
         }
