@@ -85,8 +85,7 @@ impl Step {
                     let progress = progress(&task, number, turn, runner.clone());
                     Outcome::Prepared(controller.prepare(&task, progress).await)
                 }
-                Action::Drain => drain(&task, &*controller, drain_max).await,
-                _ => perform(action, &task, &*controller, turn).await,
+                _ => perform((action, drain_max), &task, &*controller, turn).await,
             };
             runner.do_send(StepDone { task_id: task.id, number, outcome });
         });
@@ -95,7 +94,7 @@ impl Step {
 }
 
 async fn perform(
-    action: Action,
+    (action, drain_max): (Action, Option<Duration>),
     task: &Task,
     controller: &dyn Controller,
     _turn: Option<OwnedSemaphorePermit>,
@@ -107,19 +106,17 @@ async fn perform(
         Action::Start => Outcome::Started(bounded(START_TIME_MAX, controller.start(task)).await),
         Action::WaitHealthy => Outcome::Healthy(controller.wait_healthy(task.id).await),
         Action::Wait => Outcome::Ended(controller.wait(task.id).await),
-        Action::Drain => drain(task, controller, None).await,
+        Action::Drain => {
+            let drained = controller.drain(task);
+            match drain_max {
+                Some(most) => drop(tokio::time::timeout(most, drained).await),
+                None => drained.await,
+            }
+            Outcome::Drained
+        }
         Action::Stop => Outcome::Stopped(bounded(stop_time, controller.stop(task)).await),
         Action::Remove => Outcome::Removed(bounded(LOOK_TIME_MAX, controller.remove(task.id)).await),
     }
-}
-
-async fn drain(task: &Task, controller: &dyn Controller, most: Option<Duration>) -> Outcome {
-    let drained = controller.drain(task);
-    match most {
-        Some(most) => drop(tokio::time::timeout(most, drained).await),
-        None => drained.await,
-    }
-    Outcome::Drained
 }
 
 async fn bounded<T>(

@@ -82,8 +82,8 @@ pub fn hidden(state: &State, before: Option<&ServiceSpec>, after: &ServiceSpec) 
 }
 
 fn title_of(state: &State, container: &Attachment) -> String {
-    let description = state.node(container.node).and_then(|node| node.description.as_ref());
-    description.map_or_else(|| container.node.to_string(), |description| description.hostname.clone())
+    let known = state.node(container.node).map(|node| node.hostname()).filter(|name| !name.is_empty());
+    known.map_or_else(|| container.node.to_string(), str::to_owned)
 }
 
 /// What a container is called in a network.

@@ -93,14 +93,24 @@ fn drains(local: &Local) -> bool {
     local.drains && !is_put_back(Bug::StoppedUndrained)
 }
 
+/// The next step towards the end of what runs: its traffic ends first, and what cannot be stopped is removed.
+fn halt(local: &Local) -> Action {
+    if drains(local) {
+        Action::Drain
+    } else if local.attempts < STOP_ATTEMPTS_MAX {
+        Action::Stop
+    } else {
+        Action::Remove
+    }
+}
+
 /// It is not wanted here any more: stop, then remove.
 fn clear_away(local: &Local) -> Next {
     match &local.container {
         Container::Running(_) if is_put_back(Bug::UnassignedNotStopped) => Next::Forget,
         Container::Unknown => Next::Do(Action::Inspect),
-        Container::Running(_) if drains(local) => Next::Do(Action::Drain),
-        Container::Running(_) if local.attempts < STOP_ATTEMPTS_MAX => Next::Do(Action::Stop),
-        Container::Running(_) | Container::Created | Container::Exited(_) => Next::Do(Action::Remove),
+        Container::Running(_) => Next::Do(halt(local)),
+        Container::Created | Container::Exited(_) => Next::Do(Action::Remove),
         Container::Absent => Next::Forget,
     }
 }
@@ -110,9 +120,7 @@ fn rest(local: &Local) -> Next {
     match &local.container {
         Container::Unknown => Next::Do(Action::Inspect),
         Container::Exited(_) if local.verify => Next::Do(Action::Inspect),
-        Container::Running(_) if drains(local) => Next::Do(Action::Drain),
-        Container::Running(_) if local.attempts < STOP_ATTEMPTS_MAX => Next::Do(Action::Stop),
-        Container::Running(_) => Next::Do(Action::Remove),
+        Container::Running(_) => Next::Do(halt(local)),
         Container::Created | Container::Exited(_) if local.discard => Next::Do(Action::Remove),
         Container::Created | Container::Exited(_) | Container::Absent => Next::Idle,
     }
@@ -139,8 +147,8 @@ fn advance(task: &Task, local: &Local, now: Timestamp) -> Next {
     if state < TaskState::Preparing {
         return report(TaskState::Preparing);
     }
-    if let Some(next) = give_up(local, now) {
-        return next;
+    if local.status.is_sick() {
+        return give_up(local, now);
     }
     match (state, &local.container) {
         (_, Container::Unknown) => Next::Do(Action::Inspect),
@@ -151,31 +159,23 @@ fn advance(task: &Task, local: &Local, now: Timestamp) -> Next {
         (TaskState::Ready, _) => report(TaskState::Starting),
         (_, Container::Created) => Next::Do(Action::Start),
         (_, Container::Exited(exit)) => Next::Report(ended(local, now, exit)),
+        (_, Container::Running(Health::Bad)) => Next::Report(sick(local, now)),
         (TaskState::Running, Container::Running(_)) => Next::Do(Action::Wait),
         (_, Container::Running(Health::Good)) => report(TaskState::Running),
         (_, Container::Running(Health::Awaited)) => Next::Do(Action::WaitHealthy),
-        (_, Container::Running(Health::Bad)) => Next::Idle,
     }
 }
 
 /// What was found unhealthy is stopped before it is called failed, so that nothing takes its place beside it. That it is
 /// unhealthy is told before: from then on it gets no traffic.
-fn give_up(local: &Local, now: Timestamp) -> Option<Next> {
-    if !local.status.is_sick() && local.container != Container::Running(Health::Bad) {
-        return None;
-    }
-    if !local.status.is_sick() {
-        return Some(Next::Report(sick(local, now)));
-    }
+fn give_up(local: &Local, now: Timestamp) -> Next {
     let why = &local.status.error;
-    Some(match &local.container {
+    match &local.container {
         Container::Unknown => Next::Do(Action::Inspect),
-        Container::Running(_) if drains(local) => Next::Do(Action::Drain),
-        Container::Running(_) if local.attempts < STOP_ATTEMPTS_MAX => Next::Do(Action::Stop),
-        Container::Running(_) => Next::Do(Action::Remove),
+        Container::Running(_) => Next::Do(halt(local)),
         Container::Exited(exit) => Next::Report(with_exit(failed(local, now, why), exit)),
         Container::Created | Container::Absent => Next::Report(failed(local, now, why)),
-    })
+    }
 }
 
 fn sick(local: &Local, now: Timestamp) -> TaskStatus {
