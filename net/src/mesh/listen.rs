@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -196,7 +197,7 @@ async fn listen(shared: Arc<Shared>, spot: Spot, counters: Arc<PortCounters>, er
             tokio::select! {
                 biased;
                 () = closes(&mut closing) => {}
-                listener = patiently(spot, &error, bind) => accept(&shared, spot, &counters, listener).await,
+                listener = patiently(spot, &error, bind) => accept(&shared, spot, &counters, listener, closing).await,
             }
         }
         Protocol::Udp => {
@@ -222,8 +223,13 @@ async fn patiently<T>(spot: Spot, error: &Mutex<String>, bind: impl Fn(Address, 
 }
 
 /// Take clients in, until this part of the mesh closes.
-async fn accept(shared: &Arc<Shared>, spot: Spot, counters: &Arc<PortCounters>, listener: TcpListener) {
-    let mut closing = shared.closing.subscribe();
+async fn accept(
+    shared: &Arc<Shared>,
+    spot: Spot,
+    counters: &Arc<PortCounters>,
+    listener: TcpListener,
+    mut closing: watch::Receiver<bool>,
+) {
     let take_in = async || match listener.accept().await {
         Ok((stream, from)) => {
             add(&counters.accepted, 1);
@@ -240,10 +246,12 @@ async fn accept(shared: &Arc<Shared>, spot: Spot, counters: &Arc<PortCounters>, 
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     };
+    // Waited for once, and not anew for each client.
+    let mut closes = pin!(closes(&mut closing));
     loop {
         tokio::select! {
             biased;
-            () = closes(&mut closing) => break,
+            () = &mut closes => break,
             () = take_in() => {}
         }
     }

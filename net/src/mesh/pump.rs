@@ -309,21 +309,21 @@ async fn leave(counted: &mut Counted, watch: &Watch, over: &AtomicBool) -> Ended
     // Until when a client may begin though the node closes.
     let mut first_by = None;
     loop {
+        if word == Word::Stay {
+            word = counted.news().await;
+            continue;
+        }
         let rest = watch.rest(over.load(Ordering::Relaxed));
         match word {
             Word::Cut => return Ended::Broken,
             Word::Leave if rest.is_idle => return Ended::Free,
-            Word::Leave => {}
+            Word::Stay | Word::Leave => {}
             Word::Close => {
                 let first_by = *first_by.get_or_insert_with(|| Instant::now() + FIRST_MAX);
                 let is_waited_for = rest.is_fresh && Instant::now() < first_by;
                 if rest.is_over || rest.is_idle && !is_waited_for {
                     return Ended::Closed;
                 }
-            }
-            Word::Stay => {
-                word = counted.news().await;
-                continue;
             }
         }
         tokio::select! {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use super::netlink::{
-    ACKNOWLEDGE, BODY_AT, BUFFER_BYTES, DONE, DUMP, ERROR, REQUEST, aligned, attribute, error, message,
-    next_attribute, next_message, open,
+    ACKNOWLEDGE, BODY_AT, BUFFER_BYTES, DUMP, ERROR, REQUEST, aligned, attribute, error, message,
+    next_attribute, next_message, open, take_in,
 };
 
 /// Telling and forgetting must be done within this; what is left then is for the next time.
@@ -81,19 +81,14 @@ fn all(socket: &Socket, until: Instant, mut tell: impl FnMut(Flow)) -> io::Resul
     let mut seen = 0;
     loop {
         let count = (&mut &*socket).read(&mut buffer)?;
-        let mut rest = &buffer[..count];
-        while let Some((kind, body)) = next_message(&mut rest) {
-            match kind {
-                DONE => return Ok(()),
-                ERROR => error(body)?,
-                NEW => {
-                    seen += 1;
-                    if let Some(flow) = read_flow(body) {
-                        tell(flow);
-                    }
-                }
-                _ => {}
+        let is_last = take_in(&buffer[..count], |kind, body| {
+            if kind == NEW {
+                seen += 1;
+                read_flow(body).into_iter().for_each(&mut tell);
             }
+        })?;
+        if is_last {
+            return Ok(());
         }
         if count == 0 || seen > FLOWS_MAX || Instant::now() > until {
             return Err(io::Error::other("the kernel has too many flows to look at"));
@@ -154,32 +149,29 @@ fn read_flow(body: &[u8]) -> Option<Flow> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::netlink::ATTRIBUTE_HEADER_BYTES;
+    use super::super::netlink::{DONE, attribute_of};
     use super::*;
 
     const NESTED: u16 = 1 << 15;
 
-    fn put(number: u16, content: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(ATTRIBUTE_HEADER_BYTES + content.len()).unwrap();
-        let mut bytes = [length.to_ne_bytes(), number.to_ne_bytes()].concat();
-        bytes.extend(content);
-        bytes.resize(aligned(bytes.len()), 0);
-        bytes
-    }
-
     fn tuple(number: u16, from: [u8; 4], to: [u8; 4], protocol: u8) -> Vec<u8> {
-        let addresses = [put(SOURCE[0], &from), put(DESTINATION[0], &to)].concat();
-        let protocol = [put(PROTOCOL_NUMBER, &[protocol]), put(2, &[1, 2]), put(3, &[0, 53])].concat();
-        let inner = [put(TUPLE_ADDRESSES | NESTED, &addresses), put(TUPLE_PROTOCOL | NESTED, &protocol)];
-        put(number | NESTED, &inner.concat())
+        let addresses = [attribute_of(SOURCE[0], &from), attribute_of(DESTINATION[0], &to)].concat();
+        let protocol =
+            [attribute_of(PROTOCOL_NUMBER, &[protocol]), attribute_of(2, &[1, 2]), attribute_of(3, &[0, 53])]
+                .concat();
+        let inner = [
+            attribute_of(TUPLE_ADDRESSES | NESTED, &addresses),
+            attribute_of(TUPLE_PROTOCOL | NESTED, &protocol),
+        ];
+        attribute_of(number | NESTED, &inner.concat())
     }
 
     fn flow(protocol: u8) -> Vec<u8> {
         let attributes = [
             tuple(TUPLE_ORIGINAL, [10, 0, 0, 9], [10, 0, 0, 2], protocol),
             tuple(TUPLE_REPLY, [10, 0, 0, 3], [10, 0, 0, 9], protocol),
-            put(3, &[0, 0, 1, 0x8e]),
-            put(ID, &[1, 2, 3, 4]),
+            attribute_of(3, &[0, 0, 1, 0x8e]),
+            attribute_of(ID, &[1, 2, 3, 4]),
         ];
         message(NEW, 0, 2, &attributes.concat())
     }
@@ -192,7 +184,8 @@ mod tests {
         let read = read_flow(body).unwrap();
         assert_eq!((kind, read.family), (NEW, 2));
         assert_eq!((read.to, read.answered_by), (IpAddr::from([10, 0, 0, 2]), IpAddr::from([10, 0, 0, 3])));
-        let name = [tuple(TUPLE_ORIGINAL, [10, 0, 0, 9], [10, 0, 0, 2], 17), put(ID, &[1, 2, 3, 4])].concat();
+        let name = [tuple(TUPLE_ORIGINAL, [10, 0, 0, 9], [10, 0, 0, 2], 17), attribute_of(ID, &[1, 2, 3, 4])]
+            .concat();
         assert_eq!(read.name, name);
         let (_, tcp) = next_message(&mut rest).unwrap();
         assert_eq!(read_flow(tcp), None, "a connection of TCP goes on");

@@ -65,6 +65,27 @@ pub(super) fn error(body: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Take in a piece of what the kernel tells of all it has: each message by its kind and body. Returns whether it is the last piece.
+pub(super) fn take_in(mut piece: &[u8], mut tell: impl FnMut(u16, &[u8])) -> io::Result<bool> {
+    while let Some((kind, body)) = next_message(&mut piece) {
+        match kind {
+            DONE => return Ok(true),
+            ERROR => error(body)?,
+            _ => tell(kind, body),
+        }
+    }
+    Ok(false)
+}
+
+/// An attribute, as it stands in a message.
+pub(super) fn attribute_of(number: u16, content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(ATTRIBUTE_HEADER_BYTES + content.len()).unwrap_or(u16::MAX);
+    let mut bytes = [length.to_ne_bytes(), number.to_ne_bytes()].concat();
+    bytes.extend(content);
+    bytes.resize(aligned(bytes.len()), 0);
+    bytes
+}
+
 /// Take an attribute from the front: its number, its content, and all of it.
 pub(super) fn next_attribute<'a>(rest: &mut &'a [u8]) -> Option<(u16, &'a [u8], &'a [u8])> {
     let head: [u8; ATTRIBUTE_HEADER_BYTES] = *rest.first_chunk()?;

@@ -3,9 +3,7 @@
 use std::io::{self, Read as _};
 use std::sync::{Mutex, PoisonError};
 
-use super::netlink::{
-    BODY_AT, BUFFER_BYTES, DONE, DUMP, ERROR, REQUEST, attribute, error, message, next_message, open,
-};
+use super::netlink::{BODY_AT, BUFFER_BYTES, DUMP, REQUEST, attribute, attribute_of, message, open, take_in};
 use super::rules::RULES;
 
 const SUBSYSTEM: u16 = 10 << 8;
@@ -110,12 +108,7 @@ fn look(tally: &mut Tally) {
 }
 
 fn wish() -> Vec<u8> {
-    let name = [RULES.as_bytes(), &[0]].concat();
-    let length = u16::try_from(4 + name.len()).unwrap_or(u16::MAX);
-    let mut wish = [length.to_ne_bytes(), TABLE.to_ne_bytes()].concat();
-    wish.extend(name);
-    wish.resize(wish.len().next_multiple_of(4), 0);
-    wish
+    attribute_of(TABLE, &[RULES.as_bytes(), &[0]].concat())
 }
 
 fn of_rules() -> io::Result<Counts> {
@@ -133,16 +126,12 @@ fn of_rules() -> io::Result<Counts> {
 }
 
 /// Take in a piece of the answer. Returns whether it is the last one.
-fn read(mut answer: &[u8], counts: &mut Counts) -> io::Result<bool> {
-    while let Some((kind, body)) = next_message(&mut answer) {
-        match kind {
-            TOLD => note(body.get(BODY_AT..).unwrap_or_default(), counts),
-            DONE => return Ok(true),
-            ERROR => error(body)?,
-            _ => {}
+fn read(answer: &[u8], counts: &mut Counts) -> io::Result<bool> {
+    take_in(answer, |kind, body| {
+        if kind == TOLD {
+            note(body.get(BODY_AT..).unwrap_or_default(), counts);
         }
-    }
-    Ok(false)
+    })
 }
 
 fn note(body: &[u8], counts: &mut Counts) {
@@ -162,20 +151,19 @@ fn note(body: &[u8], counts: &mut Counts) {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::netlink::{DONE, ERROR};
     use super::*;
-
-    fn field(number: u16, content: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(4 + content.len()).unwrap();
-        let mut bytes = [length.to_ne_bytes(), number.to_ne_bytes()].concat();
-        bytes.extend(content);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
 
     fn counter(table: &str, name: &str, packets: u64) -> Vec<u8> {
         let text = |text: &str| [text.as_bytes(), &[0]].concat();
-        let content = [field(1, &1500_u64.to_be_bytes()), field(2, &packets.to_be_bytes())].concat();
-        let body = [field(TABLE, &text(table)), field(NAME, &text(name)), field(CONTENT, &content)].concat();
+        let content =
+            [attribute_of(1, &1500_u64.to_be_bytes()), attribute_of(2, &packets.to_be_bytes())].concat();
+        let body = [
+            attribute_of(TABLE, &text(table)),
+            attribute_of(NAME, &text(name)),
+            attribute_of(CONTENT, &content),
+        ]
+        .concat();
         message(TOLD, 0, INET, &body)
     }
 
