@@ -493,15 +493,14 @@ impl Controller for Engine {
 
 #[cfg(test)]
 mod tests {
-    use shoal_core::model::{
-        ContainerSpec, HealthConfig, NodeId, ServiceId, Slot, TaskSpec, TaskState, TaskStatus,
-    };
+    use shoal_core::model::{ContainerSpec, HealthConfig, TaskSpec};
     use shoal_core::task::conformance::{Programs, check};
 
     use super::*;
+    use crate::sample;
 
     fn engine(seed: u64) -> Engine {
-        Engine::new(1, seed, crate::mesh::Slot::default(), Trace::new(false))
+        Engine::new(1, seed, Slot::default(), Trace::new(false))
     }
 
     fn container(image: &str) -> ContainerSpec {
@@ -513,21 +512,7 @@ mod tests {
     }
 
     fn task(number: u128, container: ContainerSpec) -> Task {
-        Task {
-            meta: Default::default(),
-            id: TaskId::from_u128(number),
-            service_id: ServiceId::from_u128(1),
-            service_name: "s".into(),
-            slot: Slot::Replica(1),
-            node_id: Some(NodeId::from_u128(1)),
-            spec: Arc::new(TaskSpec { container, ..TaskSpec::default() }),
-            spec_version: 0,
-            ports: Vec::new(),
-            networks: Vec::new(),
-            desired: TaskState::Running,
-            start_after: None,
-            status: TaskStatus::default(),
-        }
+        Task { spec: Arc::new(TaskSpec { container, ..TaskSpec::default() }), ..sample::task(number) }
     }
 
     async fn started(engine: &Engine, task: &Task) {

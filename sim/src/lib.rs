@@ -26,6 +26,8 @@ mod reseat;
 pub mod rot;
 pub mod run;
 mod runs;
+#[cfg(test)]
+mod sample;
 pub mod stranger;
 pub mod trace;
 pub mod udp;

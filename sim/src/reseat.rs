@@ -76,9 +76,7 @@ impl Ways {
     /// Close or open all ways between a host and the others, but for one of them.
     fn alone(&self, host: usize, but: usize, blocked: bool) {
         for other in (1..=self.hosts).filter(|other| *other != host && *other != but) {
-            for (from, to) in [(host, other), (other, host)] {
-                self.fabric.wires(|wires| wires.set_blocked(ip(from), ip(to), blocked));
-            }
+            self.fabric.wires(|wires| wires.set_apart((ip(host), ip(other)), blocked));
         }
     }
 

@@ -86,6 +86,12 @@ impl Wires {
         }
     }
 
+    /// Nothing passes between the two in either way, or all does.
+    pub(crate) fn set_apart(&mut self, (one, other): (IpAddr, IpAddr), apart: bool) {
+        self.set_blocked(one, other, apart);
+        self.set_blocked(other, one, apart);
+    }
+
     pub(crate) fn set_clogged(&mut self, from: IpAddr, to: IpAddr, by: Duration) {
         if by.is_zero() {
             self.clogged.remove(&(from, to));

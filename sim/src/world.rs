@@ -464,9 +464,7 @@ impl World {
     }
 
     fn sever(&self, (one, other): (usize, usize), blocked: bool) {
-        for (from, to) in [(one, other), (other, one)] {
-            self.fabric.wires(|wires| wires.set_blocked(ip(from), ip(to), blocked));
-        }
+        self.fabric.wires(|wires| wires.set_apart((ip(one), ip(other)), blocked));
     }
 
     fn roles(&self) -> Roles {

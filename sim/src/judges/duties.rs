@@ -69,10 +69,11 @@ impl Duties {
 mod tests {
     use std::sync::Arc;
 
-    use shoal_core::model::{ServiceId, Slot, Task, TaskId, TaskStatus};
+    use shoal_core::model::{Task, TaskId, TaskStatus};
     use shoal_core::store::{Command, Write};
 
     use super::*;
+    use crate::sample;
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_stays_on_a_drained_node_is_found() {
@@ -80,19 +81,9 @@ mod tests {
         let mut node = Node { id, ..Node::default() };
         node.spec.availability = Availability::Drain;
         let task = Task {
-            meta: Default::default(),
-            id: TaskId::from_u128(1),
-            service_id: ServiceId::from_u128(1),
-            service_name: "s".into(),
-            slot: Slot::Replica(1),
             node_id: Some(id),
-            spec: Default::default(),
-            spec_version: 0,
-            ports: Vec::new(),
-            networks: Vec::new(),
-            desired: TaskState::Running,
-            start_after: None,
             status: TaskStatus { state: TaskState::Running, ..TaskStatus::default() },
+            ..sample::task(1)
         };
         let mut state = State::default();
         let mut apply = |write| {

@@ -23,12 +23,16 @@ fn ended_by_itself(task: &Task) -> bool {
     matches!(task.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected)
 }
 
+/// Whether a task is told to stop by then.
+fn stops(after: &State, task: &Task) -> bool {
+    after.task(task.id).is_some_and(|now| now.desired > TaskState::Running)
+}
+
 /// The task that `new` follows because it ended by itself.
 fn followed<'a>(before: &'a State, after: &State, new: &Task) -> Option<&'a Task> {
     let mut of_slot = before.tasks_of_service(new.service_id).filter(|task| task.slot == new.slot);
     let old = of_slot.find(|old| {
-        let stops = after.task(old.id).is_none_or(|now| now.desired > TaskState::Running);
-        old.desired <= TaskState::Running && stops
+        old.desired <= TaskState::Running && (after.task(old.id).is_none() || stops(after, old))
     })?;
     let here = old.node_id.and_then(|id| before.node(id)).is_some_and(|node| {
         node.status.state != NodeState::Down && node.spec.availability != Availability::Drain
@@ -101,10 +105,7 @@ impl Policies {
 
     /// Tasks that ran well and are told to stop though what shall take their place comes first, and is not there.
     fn given_up(&self, before: &State, after: &State) -> Vec<String> {
-        let stopped = before.tasks().filter(|old| {
-            let stops = after.task(old.id).is_some_and(|now| now.desired > TaskState::Running);
-            stops && self.is_well(before, after, old)
-        });
+        let stopped = before.tasks().filter(|old| stops(after, old) && self.is_well(before, after, old));
         let alone = stopped.filter(|old| {
             let Some(service) = after.service(old.service_id) else { return false };
             let has_port = service.spec.endpoint.ports_in(PortMode::Host).next().is_some();
@@ -133,8 +134,7 @@ impl Policies {
         new: &Task,
     ) -> Option<&'a Arc<Task>> {
         before.tasks_of_service(new.service_id).filter(|old| old.slot == new.slot).find(|old| {
-            let stops = after.task(old.id).is_some_and(|now| now.desired > TaskState::Running);
-            stops && old.spec_version < new.spec_version && self.is_well(before, after, old)
+            stops(after, old) && old.spec_version < new.spec_version && self.is_well(before, after, old)
         })
     }
 }
@@ -198,12 +198,13 @@ mod tests {
     use std::time::Duration;
 
     use shoal_core::model::{
-        EndpointSpec, Node, NodeId, RestartPolicy, ServiceMode, ServiceSpec, Slot, TaskId, TaskSpec,
-        TaskStatus, Timestamp,
+        EndpointSpec, Node, NodeId, RestartPolicy, ServiceMode, ServiceSpec, TaskId, TaskSpec, TaskStatus,
+        Timestamp,
     };
     use shoal_core::store::{Command, Write};
 
     use super::*;
+    use crate::sample;
 
     const S: ServiceId = ServiceId::from_u128(1);
 
@@ -216,19 +217,12 @@ mod tests {
     fn task(state: &State, number: u128, start_after: Option<Timestamp>) -> Write {
         let service = state.service(S).expect("made");
         Write::TaskCreate(Arc::new(Task {
-            meta: Default::default(),
-            id: TaskId::from_u128(number),
             service_id: S,
-            service_name: "s".into(),
-            slot: Slot::Replica(1),
-            node_id: Some(NodeId::from_u128(1)),
             spec: Arc::clone(&service.spec.task),
             spec_version: service.meta.spec_version,
-            ports: Vec::new(),
-            networks: Vec::new(),
-            desired: TaskState::Running,
             start_after,
             status: TaskStatus { state: TaskState::Failed, ..TaskStatus::default() },
+            ..sample::task(number)
         }))
     }
 

@@ -84,10 +84,11 @@ fn between(before: &State, after: &State, neighbours: bool) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use shoal_core::model::{Node, NodeId, ServiceId, Slot, Task, TaskId, TaskState, TaskStatus};
+    use shoal_core::model::{Node, NodeId, Task, TaskState, TaskStatus};
     use shoal_core::store::{Command, Write};
 
     use super::*;
+    use crate::sample;
 
     fn applied(writes: impl IntoIterator<Item = Write>) -> State {
         let mut state = State::default();
@@ -105,19 +106,9 @@ mod tests {
 
     fn task(state: TaskState) -> Write {
         Write::TaskCreate(std::sync::Arc::new(Task {
-            meta: Default::default(),
-            id: TaskId::from_u128(1),
-            service_id: ServiceId::from_u128(1),
-            service_name: "s".into(),
-            slot: Slot::Replica(1),
-            node_id: Some(NodeId::from_u128(1)),
-            spec: Default::default(),
-            spec_version: 0,
-            ports: Vec::new(),
-            networks: Vec::new(),
             desired: TaskState::Shutdown,
-            start_after: None,
             status: TaskStatus { state, ..TaskStatus::default() },
+            ..sample::task(1)
         }))
     }
 

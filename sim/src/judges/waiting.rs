@@ -87,31 +87,16 @@ impl Waiting {
 mod tests {
     use std::sync::Arc;
 
-    use shoal_core::model::{
-        EndpointSpec, Meta, Service, ServiceId, ServiceMode, ServiceSpec, Slot, TaskStatus,
-    };
+    use shoal_core::model::{EndpointSpec, Service, ServiceId, ServiceMode, ServiceSpec};
     use shoal_core::store::{Command, Write};
 
     use super::*;
+    use crate::sample;
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_waits_though_a_node_could_take_it_is_found() {
         let (node, service) = (NodeId::from_u128(1), ServiceId::from_u128(1));
-        let task = Task {
-            meta: Meta::default(),
-            id: TaskId::from_u128(1),
-            service_id: service,
-            service_name: "s".into(),
-            slot: Slot::Replica(1),
-            node_id: None,
-            spec: Default::default(),
-            spec_version: 0,
-            ports: Vec::new(),
-            networks: Vec::new(),
-            desired: TaskState::Running,
-            start_after: None,
-            status: TaskStatus::default(),
-        };
+        let task = Task { service_id: service, node_id: None, ..sample::task(1) };
         let service = Service::new(
             service,
             ServiceSpec {

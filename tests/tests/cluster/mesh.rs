@@ -100,6 +100,12 @@ pub(super) fn at(host: usize, port: u16) -> String {
     format!("http://{}:{port}/", address(host))
 }
 
+/// The port of a service, as a node tells it.
+pub(super) fn port(cluster: &Cluster<'_>, host: usize, service: &str) -> Result<Value> {
+    let found = cluster.api(host).get(&format!("/shoal/v1/ports?service={service}"))?;
+    Ok(found["Ports"][0].clone())
+}
+
 /// Wait until a port answers on a host.
 pub(super) fn await_answer(cluster: &Cluster<'_>, from: usize, host: usize, port: u16) -> Result<()> {
     let url = at(host, port);

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 use shoal_tests::cluster::{Cluster, Peer, bare};
 use shoal_tests::lab::{Lab, address_v6};
 use shoal_tests::runner::Scenario;
 use shoal_tests::wait;
 
-use super::mesh::{self, TRAFFIC, await_answer, load, lost};
+use super::mesh::{self, TRAFFIC, await_answer, load, lost, port};
 use super::{START_MAX, STOP_MAX, networks, ours, says};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -21,12 +20,6 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 const POLL: Duration = Duration::from_millis(100);
 /// A host that is not in the cluster.
 const CLIENT: usize = 4;
-
-/// A port of a node, as it tells it.
-fn port(cluster: &Cluster<'_>, host: usize, service: &str) -> Result<Value> {
-    let found = cluster.api(host).get(&format!("/shoal/v1/ports?service={service}"))?;
-    Ok(found["Ports"][0].clone())
-}
 
 /// A service's port as `shoal port ls` shows it.
 fn shown(cluster: &Cluster<'_>, host: usize, service: &str) -> Result<String> {

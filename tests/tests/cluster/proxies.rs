@@ -89,8 +89,8 @@ fn held(lab: &mut Lab, peer: Peer) -> Result<()> {
 
 /// To how many tasks a host's proxy sends.
 fn backends(cluster: &Cluster<'_>, host: usize) -> Result<u64> {
-    let found = cluster.api(host).get("/shoal/v1/ports?service=web")?;
-    found["Ports"][0]["Backends"].as_u64().with_context(|| format!("no port of web on h{host}: {found}"))
+    let found = mesh::port(cluster, host, "web")?;
+    found["Backends"].as_u64().with_context(|| format!("no port of web on h{host}: {found}"))
 }
 
 /// Wait until these hosts' proxies send to so many tasks; how long the last of them took.

@@ -11,7 +11,7 @@ use shoal_tests::lab::{Lab, address};
 use shoal_tests::runner::Scenario;
 use shoal_tests::{pattern, wait};
 
-use super::mesh::{self, await_answer, load, lost};
+use super::mesh::{self, await_answer, load, lost, port};
 use super::{START_MAX, STOP_MAX, ours};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -97,8 +97,8 @@ fn await_told(cluster: &Cluster<'_>, host: usize, key: &str, words: &str) -> Res
 
 /// Connections of clients that a node has open.
 fn open(cluster: &Cluster<'_>, host: usize) -> Result<u64> {
-    let found = cluster.api(host).get("/shoal/v1/ports?service=web")?;
-    found["Ports"][0]["OpenConnections"].as_u64().with_context(|| format!("no figure: {found}"))
+    let found = port(cluster, host, "web")?;
+    found["OpenConnections"].as_u64().with_context(|| format!("no figure: {found}"))
 }
 
 fn await_none_open(cluster: &Cluster<'_>) -> Result<()> {
