@@ -13,6 +13,7 @@ mod header;
 pub(crate) mod http;
 mod listen;
 mod pump;
+mod refuse;
 mod splice;
 mod stats;
 mod table;
@@ -80,6 +81,7 @@ pub(crate) struct Shared {
     options: Mutex<BTreeMap<TaskId, Options>>,
     open: Arc<tokio::sync::Semaphore>,
     clients: Arc<clients::Clients>,
+    refusals: refuse::Refusals,
     stats: stats::Counters,
 }
 
@@ -131,6 +133,7 @@ impl Proxy {
             options: Mutex::default(),
             open: Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX)),
             clients: Arc::default(),
+            refusals: refuse::Refusals::default(),
             stats: stats::Counters::default(),
         });
         let listeners = Arc::new(Mutex::new(Listeners::new(threads.all().to_vec(), config.at)));

@@ -170,6 +170,8 @@ async fn flow(
         let found = client::find::<Box<Upstream>>(shared, spot, counters, client.addr, server).await;
         let Some((way, counted)) = found else {
             add(&counters.refused, 1);
+            let length = client.rx.try_recv().map_or(0, |datagram| datagram.len());
+            shared.refusals.tell(client.addr, client.asked, spot.number, length);
             break;
         };
         counters.connect.note(began.elapsed());

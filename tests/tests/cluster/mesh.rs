@@ -348,6 +348,26 @@ fn datagrams(lab: &mut Lab, peer: Peer) -> Result<()> {
         figures["servers"].as_object().is_some_and(|servers| servers.len() == 2),
         "one of two: {figures}"
     );
+
+    // Behind the port is nobody: who asks is told so at once, and answered again once somebody is there.
+    cluster.docker(1, &["service", "scale", "--detach", "echo=0"])?;
+    for (from, addr) in [
+        (1, "127.0.0.1:5353".to_owned()),
+        (3, format!("{}:5353", address(2))),
+        (2, "[::1]:5353".to_owned()),
+        (1, format!("{}:5353", address(3))),
+    ] {
+        wait::until("a refusal", STOP_MAX, Duration::from_millis(100), || {
+            let figures = shout(from, &addr)?;
+            wait::seen(figures["refused"] == 20, || format!("h{from} to {addr}: {figures}"))
+        })?;
+    }
+    cluster.docker(1, &["service", "scale", "--detach", "echo=1"])?;
+    cluster.await_running("echo", 1, &[], START_MAX)?;
+    wait::until("an echo", START_MAX, Duration::from_millis(100), || {
+        let figures = shout(1, &format!("{}:5353", address(3)))?;
+        wait::seen(lost(&figures) == 0, || figures.to_string())
+    })?;
     Ok(())
 }
 

@@ -213,7 +213,8 @@ fn echoed(said: &str) -> Option<(&str, &str, &str)> {
 /// Send so many datagrams, one after the other, each from a socket of its own; prints one line of JSON.
 fn shout(addr: &str, count: usize) -> Result<()> {
     let addr: SocketAddr = addr.parse()?;
-    let (mut answered, mut servers, mut seen) = (0, BTreeMap::<_, u64>::new(), BTreeMap::<_, u64>::new());
+    let (mut answered, mut refused) = (0, 0);
+    let (mut servers, mut seen) = (BTreeMap::<_, u64>::new(), BTreeMap::<_, u64>::new());
     for number in 0..count {
         let any = if addr.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any)?;
@@ -224,7 +225,13 @@ fn shout(addr: &str, count: usize) -> Result<()> {
         let text = format!("{number} {}", "x".repeat(3000));
         socket.send(text.as_bytes())?;
         let mut buffer = [0; 65_535];
-        let Ok(count) = socket.recv(&mut buffer) else { continue };
+        let count = match socket.recv(&mut buffer) {
+            Ok(count) => count,
+            Err(error) => {
+                refused += usize::from(error.kind() == io::ErrorKind::ConnectionRefused);
+                continue;
+            }
+        };
         let said = String::from_utf8_lossy(&buffer[..count]).into_owned();
         if let Some((server, client, rest)) = echoed(&said)
             && rest == text
@@ -234,8 +241,8 @@ fn shout(addr: &str, count: usize) -> Result<()> {
             *seen.entry(client.to_owned()).or_default() += 1;
         }
     }
-    let figures =
-        serde_json::json!({"answered": answered, "lost": count - answered, "servers": servers, "seen": seen});
+    let lost = count - answered;
+    let figures = serde_json::json!({"answered": answered, "lost": lost, "refused": refused, "servers": servers, "seen": seen});
     println!("{figures}");
     Ok(())
 }
