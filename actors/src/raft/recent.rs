@@ -4,8 +4,7 @@
 //! or may not have survived. This memory is part of the replicated state: the same on each manager, and in its
 //! snapshots.
 
-use std::collections::{BTreeMap, VecDeque};
-
+use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 use shoal_core::store::ApplyError;
 
@@ -15,11 +14,15 @@ const CAPACITY: usize = 16_384;
 
 type Outcome = (u64, Result<(), ApplyError>);
 
-/// What came of the newest proposals.
+/// What came of the newest proposals. Copies share what they have in common: one is made for each snapshot, while nothing is applied.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Recent {
-    outcomes: BTreeMap<u128, Outcome>,
-    order: VecDeque<u128>,
+    /// Oldest first.
+    outcomes: Vector<(u128, Outcome)>,
+    /// Which one each is, counted from the first one ever.
+    places: OrdMap<u128, u64>,
+    /// Which one the oldest is.
+    first: u64,
     /// Of all that is remembered, whatever the order.
     digest: u64,
 }
@@ -32,25 +35,32 @@ fn digest(id: u128, (index, outcome): &Outcome) -> u64 {
 
 /// As it is written into snapshots: oldest first.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Image(Vec<(u128, Outcome)>);
+pub(super) struct Image(Vector<(u128, Outcome)>);
 
 impl Recent {
     pub(super) fn get(&self, id: u128) -> Option<&Outcome> {
-        self.outcomes.get(&id)
+        self.outcomes.get(self.at(id)?).map(|(_, outcome)| outcome)
+    }
+
+    fn at(&self, id: u128) -> Option<usize> {
+        usize::try_from(self.places.get(&id)? - self.first).ok()
     }
 
     pub(super) fn insert(&mut self, id: u128, outcome: Outcome) {
         self.digest ^= digest(id, &outcome);
-        match self.outcomes.insert(id, outcome) {
-            None => self.order.push_back(id),
-            Some(before) => self.digest ^= digest(id, &before),
+        if let Some((_, known)) = self.at(id).and_then(|at| self.outcomes.get_mut(at)) {
+            self.digest ^= digest(id, known);
+            *known = outcome;
+            return;
         }
-        while self.order.len() > CAPACITY {
-            if let Some(oldest) = self.order.pop_front()
-                && let Some(outcome) = self.outcomes.remove(&oldest)
-            {
-                self.digest ^= digest(oldest, &outcome);
-            }
+        self.places.insert(id, self.first + self.outcomes.len() as u64);
+        self.outcomes.push_back((id, outcome));
+        while self.outcomes.len() > CAPACITY
+            && let Some((oldest, outcome)) = self.outcomes.pop_front()
+        {
+            self.digest ^= digest(oldest, &outcome);
+            self.places.remove(&oldest);
+            self.first += 1;
         }
     }
 
@@ -60,7 +70,7 @@ impl Recent {
     }
 
     pub(super) fn image(&self) -> Image {
-        Image(self.order.iter().filter_map(|id| Some((*id, self.outcomes.get(id)?.clone()))).collect())
+        Image(self.outcomes.clone())
     }
 }
 
@@ -89,6 +99,32 @@ mod tests {
         assert_eq!(again.get(19_999), Some(&(19_999, Ok(()))));
         assert_eq!(again.digest(), recent.digest());
         assert_ne!(again.digest(), Recent::default().digest());
-        assert_eq!((again.order, again.outcomes), (recent.order, recent.outcomes));
+        assert_eq!(again.outcomes, recent.outcomes);
+    }
+
+    #[test]
+    fn one_that_comes_again_takes_no_second_place() {
+        let mut recent = Recent::default();
+        for id in 0..CAPACITY as u128 + 10 {
+            recent.insert(id, (1, Ok(())));
+        }
+        let before = recent.digest();
+        recent.insert(100, (2, Ok(())));
+        assert_eq!((recent.get(100), recent.get(101)), (Some(&(2, Ok(()))), Some(&(1, Ok(())))));
+        assert_ne!(recent.digest(), before);
+        recent.insert(100, (1, Ok(())));
+        assert_eq!(
+            (recent.digest(), recent.outcomes.len(), recent.places.len()),
+            (before, CAPACITY, CAPACITY)
+        );
+    }
+
+    #[test]
+    fn a_copy_keeps_what_it_had() {
+        let mut recent = Recent::default();
+        recent.insert(1, (1, Ok(())));
+        let copy = recent.clone();
+        recent.insert(2, (2, Ok(())));
+        assert_eq!((copy.get(1), copy.get(2)), (Some(&(1, Ok(()))), None));
     }
 }
