@@ -161,19 +161,15 @@ mod tests {
         assert_eq!((ip[0], ip[9]), (0x45, 17));
         let number = |at: usize| u16::from_be_bytes([ip[at], ip[at + 1]]);
         assert_eq!(number(2), number(24) + 20, "one length holds the other");
-        let address = |at: usize, port| {
-            SocketAddr::from(([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]], number(port)))
-        };
+        let address =
+            |at: usize, port| SocketAddr::from(([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]], number(port)));
         (address(12, 20), address(16, 22), number(24) - 8)
     }
 
     #[test]
     fn a_refusal_names_the_datagram_that_it_is_about() {
-        let packet = unreachable_v4(
-            (Ipv4Addr::new(192, 0, 2, 7), 40_001),
-            (Ipv4Addr::new(203, 0, 113, 9), 5353),
-            29,
-        );
+        let packet =
+            unreachable_v4((Ipv4Addr::new(192, 0, 2, 7), 40_001), (Ipv4Addr::new(203, 0, 113, 9), 5353), 29);
         assert_eq!(
             read_v4(&packet),
             (SocketAddr::from(([192, 0, 2, 7], 40_001)), SocketAddr::from(([203, 0, 113, 9], 5353)), 29)
