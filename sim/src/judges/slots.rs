@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shoal_core::model::{NodeId, NodeState, ServiceId, Slot, Task, TaskId, Timestamp, UpdateOrder};
+use shoal_core::model::{
+    NodeId, NodeState, ServiceId, Slot, Task, TaskId, TaskState, Timestamp, UpdateOrder,
+};
+use shoal_core::orchestrator::STOP_LIMIT;
 use shoal_core::store::State;
+use tokio::time::Instant;
 
 /// What is known of the tasks that were seen.
 #[derive(Default)]
@@ -11,6 +15,8 @@ pub(super) struct Slots {
     of: BTreeMap<TaskId, (ServiceId, Slot)>,
     /// Tasks whose node was lost or removed, or whose service may have two for a while: nobody could wait for them.
     excused: BTreeSet<TaskId>,
+    /// When each task was seen to be asked to stop: its successor waits for it long, but not for ever.
+    stopping: BTreeMap<TaskId, Instant>,
     /// What each node is, and since when, by its leader's word.
     since: BTreeMap<NodeId, (NodeState, Timestamp)>,
     index: u64,
@@ -61,14 +67,22 @@ impl Slots {
             if again || is_lost(state, task) || starts_first(state, task.service_id) {
                 self.excused.insert(task.id);
             }
+            if task.desired > TaskState::Running {
+                self.stopping.entry(task.id).or_insert_with(Instant::now);
+            }
         }
+    }
+
+    /// Whether a task was asked to stop so long ago that its successor may have been started all the same.
+    fn is_overdue(&self, task: TaskId) -> bool {
+        self.stopping.get(&task).is_some_and(|since| since.elapsed() >= STOP_LIMIT)
     }
 
     /// Look at all tasks whose containers run, on hosts that are in order.
     #[must_use]
     pub(super) fn look(&self, running: &[TaskId]) -> Vec<String> {
         let mut by_slot: BTreeMap<(ServiceId, Slot), Vec<TaskId>> = BTreeMap::new();
-        for id in running.iter().filter(|id| !self.excused.contains(id)) {
+        for id in running.iter().filter(|id| !self.excused.contains(id) && !self.is_overdue(**id)) {
             if let Some(slot) = self.of.get(id) {
                 by_slot.entry(*slot).or_default().push(*id);
             }
@@ -101,6 +115,20 @@ mod tests {
         assert!(slots.look(&[one]).is_empty() && slots.look(&[two]).is_empty());
         assert_eq!(slots.look(&[one, two]).len(), 1);
         slots.excused.insert(one);
+        assert!(slots.look(&[one, two]).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_does_not_stop_is_not_waited_for_for_ever() {
+        let mut slots = Slots::default();
+        let (one, two) = (TaskId::from_u128(1), TaskId::from_u128(2));
+        for id in [one, two] {
+            slots.of.insert(id, (ServiceId::from_u128(9), Slot::Replica(1)));
+        }
+        slots.stopping.insert(one, Instant::now());
+        tokio::time::sleep(STOP_LIMIT / 2).await;
+        assert_eq!(slots.look(&[one, two]).len(), 1);
+        tokio::time::sleep(STOP_LIMIT / 2).await;
         assert!(slots.look(&[one, two]).is_empty());
     }
 }

@@ -32,6 +32,7 @@ use crate::put_back::{Bug, is_put_back};
 use crate::store::{Event, EventKind, ObjectId, State};
 
 pub use outdated::outdated;
+pub use round::STOP_LIMIT;
 use round::{Round, Times};
 pub use update::progress_deadline;
 

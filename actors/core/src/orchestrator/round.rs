@@ -22,7 +22,7 @@ pub(super) const CREATED_PER_ROUND: usize = 8192;
 /// Reasons given in one look at a service: the rest would say the same.
 const REASONS_PER_ROUND: usize = 64;
 /// A task that was asked to stop holds its successor back for its drain, its grace period and this long at most.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+pub const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a task's traffic may go on before it is stopped.
 fn drain_of(service: &Service) -> Duration {
