@@ -304,6 +304,18 @@ impl SimDisk {
         None
     }
 
+    /// What another durable write takes, if there is space for it.
+    ///
+    /// # Errors
+    /// If the disk is full.
+    pub fn durable(&self) -> io::Result<Duration> {
+        let mut inner = self.lock();
+        if inner.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(Self::sync_time(&mut inner))
+    }
+
     fn sync_time(inner: &mut Inner) -> Duration {
         let (least, most) = inner.sync;
         let took = inner.rng.random_range(least..=most);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{anyhow, ensure};
 use shoal_actors::clock::Clock;
 use shoal_actors::node::{Node, NodeConfig, Storage};
-use shoal_actors::task_runner::{Limits, MemoryTaskStore};
+use shoal_actors::task_runner::Limits;
 use shoal_core::model::Timestamp;
 use shoal_core::task::Controller;
 use shoal_net::EndpointConfig;
@@ -23,6 +23,7 @@ use crate::event::What;
 use crate::fabric::Fabric;
 use crate::hooks;
 use crate::mesh::Slot;
+use crate::records::Records;
 use crate::trace::Trace;
 
 const PORT: u16 = 2377;
@@ -63,7 +64,8 @@ pub struct Host {
     /// Its clock.
     pub clock: WallClock,
     folder: PathBuf,
-    tasks: MemoryTaskStore,
+    /// What its node writes down of its tasks.
+    pub records: Records,
     fabric: Fabric,
     trace: Trace,
     seed: u64,
@@ -163,9 +165,22 @@ impl Host {
         let (folder, disk) = (folder.join(format!("h{number}")), SimDisk::new(seed, sync));
         let mesh = Slot::default();
         let engine = Engine::new(number, seed ^ 1, mesh.clone(), trace.clone());
-        let tasks = MemoryTaskStore::default();
+        let records = Records::default();
         let clock = WallClock::default();
-        Self { number, engine, mesh, disk, clock, folder, tasks, fabric, trace, seed, starts: 0, life: None }
+        Self {
+            number,
+            engine,
+            mesh,
+            disk,
+            clock,
+            folder,
+            records,
+            fabric,
+            trace,
+            seed,
+            starts: 0,
+            life: None,
+        }
     }
 
     /// The node, while the machine is up.
@@ -224,7 +239,7 @@ impl Host {
             },
             storage: Storage {
                 raft: Some(Arc::new(self.disk.clone())),
-                tasks: Some(Arc::new(self.tasks.clone())),
+                tasks: Some(Arc::new(self.records.clone())),
             },
             limits: Limits::default(),
             membership: self.fabric.membership(),
@@ -258,7 +273,7 @@ impl Host {
         self.trace.note(Some(self.number), "loses all that it had");
         self.disk.wipe();
         self.engine.wipe();
-        self.tasks = MemoryTaskStore::default();
+        self.records.wipe();
         // Nothing is there, or it is a folder of the simulation's own.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
@@ -266,7 +281,7 @@ impl Host {
     /// What the node had written down of its tasks is lost: nothing of it may be running.
     pub fn forget_tasks(&mut self) {
         self.trace.note(Some(self.number), "loses its records of its tasks");
-        self.tasks = MemoryTaskStore::default();
+        self.records.wipe();
     }
 
     /// The machine has no time for the node, or has time again.
@@ -299,6 +314,7 @@ impl Host {
         self.trace.event(What::Down { host: self.number, killed: true });
         self.fabric.unbind(address(self.number));
         self.disk.crash();
+        self.records.crash();
         life.end().await;
     }
 

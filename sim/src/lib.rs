@@ -22,6 +22,7 @@ pub mod picture;
 pub mod plain;
 pub mod plan;
 pub mod reader;
+pub mod records;
 mod reseat;
 pub mod rot;
 pub mod run;

@@ -186,6 +186,10 @@ pub struct Options {
     /// Whether a crash is as when the power fails: what was not synced may be lost, or be there in any part.
     #[serde(default)]
     pub power_cuts: bool,
+    /// Whether what nodes write down of their tasks is on the disk, too: in its time, refused while it is full, and there or not when
+    /// the machine goes down.
+    #[serde(default)]
+    pub records: bool,
     /// What containers do that they should not.
     pub mishaps: Mishaps,
     /// How often each kind of disaster comes.
@@ -244,6 +248,7 @@ impl Options {
             // Its own dice: the rest of the run stays as it was.
             power_cuts: profile.is(Profile::Disks)
                 && ChaCha8Rng::seed_from_u64(seed ^ 0xc07).random_bool(0.5),
+            records: profile.is(Profile::Disks) && ChaCha8Rng::seed_from_u64(seed ^ 0x7ec0).random_bool(0.5),
             outlives: short_lives && rng.random_bool(OUTLIVES),
             weights: Weights {
                 clock_jump: if short_lives { 0 } else { weights.clock_jump },

@@ -63,17 +63,34 @@ impl Reader {
         }
         let promised = self.promised;
         while let Some(answer) = reads.join_next().await {
-            if let Ok((host, Ok(Ok((state, Freshness::Fresh))))) = answer
-                && state.applied() < promised
-            {
-                let at = state.applied();
-                self.found.push(format!("h{host} reads index {at} as fresh, {promised} was promised before"));
+            if let Ok((host, Ok(Ok((state, freshness))))) = answer {
+                self.found.extend(stale(host, state.applied(), &freshness, promised));
             }
         }
     }
 }
 
+/// What is wrong with a read of the state at an index, where another had been promised before it began.
+fn stale(host: usize, index: u64, freshness: &Freshness, promised: u64) -> Option<String> {
+    let is_stale = *freshness == Freshness::Fresh && index < promised;
+    is_stale.then(|| format!("h{host} reads index {index} as fresh, {promised} was promised before"))
+}
+
 /// A command that changes nothing, and has an index all the same.
 fn nothing() -> Command {
     Command { at: clock()(), ..Command::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_read_holds_what_was_promised_and_a_stale_one_says_so() {
+        assert!(
+            stale(1, 7, &Freshness::Fresh, 8).is_some_and(|what| what.contains("reads index 7 as fresh"))
+        );
+        assert_eq!(stale(1, 8, &Freshness::Fresh, 8), None);
+        assert_eq!(stale(1, 7, &Freshness::Stale("no majority".into()), 8), None);
+    }
 }

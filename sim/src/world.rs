@@ -112,6 +112,9 @@ impl World {
         if self.options.power_cuts {
             host.disk.set_power_cuts(seed);
         }
+        if self.options.records {
+            host.records.set_disk(host.disk.clone(), seed);
+        }
         host.engine.set_mishaps(self.options.mishaps);
         host
     }

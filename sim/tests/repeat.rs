@@ -85,3 +85,15 @@ fn what_is_unknown_is_refused_by_name() {
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/no/such/plan.json"));
 }
+
+#[test]
+fn a_large_cluster_of_light_nodes_says_what_it_took() {
+    let output = sim(&["bench", "--seconds", "0", "--nodes", "100", "--tasks", "2000"]);
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text.contains("100 light nodes, 2000 tasks, three managers, one process"), "{text}");
+    let moved = text.lines().find(|line| line.contains("a tenth of the nodes lost")).unwrap();
+    let count: u64 =
+        moved.split(" tasks run elsewhere").next().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((100..=400).contains(&count), "{moved}");
+}

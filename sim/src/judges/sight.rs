@@ -146,6 +146,20 @@ impl Sky {
         }
     }
 
+    /// Of these hosts some are up and hear each other from now on, and some are gone.
+    #[cfg(test)]
+    pub(super) fn of(up: &[usize], gone: &[usize]) -> Self {
+        let mut sky = Self::default();
+        for host in up {
+            note(&mut sky.up, *host, true);
+            up.iter()
+                .filter(|other| *other > host)
+                .for_each(|other| note(&mut sky.linked, (*host, *other), true));
+        }
+        gone.iter().for_each(|host| note(&mut sky.gone, *host, true));
+        sky
+    }
+
     /// Whether the host has been up and well for so long.
     #[must_use]
     pub(super) fn well(&self, host: usize, time: Duration) -> bool {

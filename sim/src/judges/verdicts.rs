@@ -136,4 +136,32 @@ mod tests {
         say(&mut state, NodeState::Down);
         assert!(verdicts.look((2, 1), &state, &sky, 3).is_empty());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_node_that_a_leader_that_is_well_calls_ready_is_found() {
+        let (mut verdicts, mut state) = (Verdicts::default(), State::default());
+        let sky = Sky::of(&[2, 3], &[1]);
+        say(&mut state, NodeState::Ready);
+        assert!(verdicts.look((2, 1), &state, &sky, 3).is_empty());
+        tokio::time::advance(KNOWN_AFTER + OWN_AFTER).await;
+        let found = verdicts.look((2, 1), &state, &sky, 3);
+        assert!(found.len() == 1 && found[0].contains("h1 is dead for"), "{found:?}");
+        // One that was elected just now says what it has not found out itself.
+        assert!(verdicts.look((3, 2), &state, &sky, 3).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_others_hear_is_not_to_be_declared_dead() {
+        let (mut verdicts, mut state) = (Verdicts::default(), State::default());
+        let sky = Sky::of(&[1, 2, 3], &[]);
+        say(&mut state, NodeState::Ready);
+        assert!(verdicts.look((2, 1), &state, &sky, 3).is_empty());
+        tokio::time::advance(HEARD).await;
+        say(&mut state, NodeState::Down);
+        let found = verdicts.look((2, 1), &state, &sky, 3);
+        assert!(
+            found.len() == 1 && found[0].contains("h1 was declared dead by h2, and h3 hears it"),
+            "{found:?}"
+        );
+    }
 }
