@@ -312,7 +312,11 @@ impl Logs {
         let takes_part = |(node, (host, _)): &(&NodeId, &(usize, At))| {
             voters.contains(*node) && self.logs.get(host).is_some_and(|log| log.node == Some(**node))
         };
-        if let Some((_, (host, At { index, reign }))) = self.anew.iter().find(takes_part) {
+        // What a snapshot has passed over may have said who votes now.
+        let passed_over = self.logs.values().any(|log| log.committed > index);
+        if let Some((_, (host, At { index, reign }))) =
+            self.anew.iter().find(takes_part).filter(|_| !passed_over)
+        {
             return Some(format!(
                 "h{host} votes, and has begun its log anew without entry {index} of term {reign}"
             ));
@@ -431,6 +435,19 @@ mod tests {
         logs.take(1, Record::Entries(vec![entry(1, 10)]));
         logs.applied(1, 10);
         assert_eq!(logs.majority(), None, "entries 4 to 9 may have taken its seat");
+    }
+
+    #[test]
+    fn who_votes_is_not_known_where_a_snapshot_has_passed_over_entries() {
+        let mut logs = logs();
+        logs.anew.insert(node(2), (2, at(1, 2)));
+        logs.take(2, Record::Truncated(0));
+        logs.logs.entry(1).or_default().snapshot = 5;
+        logs.applied(1, 5);
+        assert_eq!(logs.majority(), None, "entries 3 to 5 may have taken its seat");
+        logs.take(1, Record::Entries((3..7).map(|index| entry(1, index)).collect()));
+        logs.applied(1, 6);
+        assert!(logs.majority().is_some_and(|found| found.contains("begun its log anew")));
     }
 
     #[test]

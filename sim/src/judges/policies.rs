@@ -163,8 +163,9 @@ fn on_their_way(state: &State, after: &State, service: &Service) -> u64 {
     let waits = state.tasks_of_service(service.id).filter(|task| {
         let of_slot = || state.tasks_of_service(service.id).filter(|other| other.slot == task.slot);
         let takes_part = of_slot().any(|other| !is_newest(other));
-        // One that failed on the way is not waited for.
-        let fails = of_slot().any(|other| is_newest(other) && other.status.state.is_terminal());
+        // One that failed on the way is not waited for, nor one that is going to.
+        let has_failed = |task: &Task| task.status.state.is_terminal() || task.is_sick();
+        let fails = of_slot().any(|other| is_newest(other) && has_failed(other));
         let is_coming = task.desired <= TaskState::Running && task.status.state < TaskState::Running;
         let stays = after.task(task.id).is_some_and(|now| now.desired <= TaskState::Running);
         is_newest(task) && is_coming && stays && takes_part && !fails
