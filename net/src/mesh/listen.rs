@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use shoal_core::mesh::{RouteChange, at_host};
 use shoal_core::model::{Protocol, ServiceId};
+use socket2::SockFilter;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -271,15 +272,16 @@ async fn closes(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
+/// A step of a filter that the kernel asks for each packet.
+pub(super) fn step(code: u32, yes: u8, no: u8, value: u32) -> SockFilter {
+    SockFilter::new(u16::try_from(code).unwrap_or_default(), yes, no, value)
+}
+
 /// Have the kernel drop the packets that begin a connection. Closed, a port would break off those that have come and are not taken in
 /// yet; so there are none of them when it is closed. A client that is not heard tries again, and learns then what became of the port.
 fn let_nobody_begin(listener: &TcpListener) -> io::Result<()> {
     /// Where the flags of TCP are, and those that tell a beginning from an answer to one.
     const FLAGS: (u32, u32, u32) = (13, 0x12, 0x02);
-    let step = |code: u32, yes, no, value| {
-        let code = u16::try_from(code).unwrap_or_default();
-        socket2::SockFilter::new(code, yes, no, value)
-    };
     socket2::SockRef::from(listener).attach_filter(&[
         step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS.0),
         step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, FLAGS.1),

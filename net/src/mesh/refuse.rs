@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::listen::step;
 
 /// Refusals in a row, and in each [`REFILL`] from then on: whoever forges clients has others told no more than that.
 const BURST: u32 = 1_000;
@@ -80,14 +82,10 @@ fn send(
     client: SocketAddr,
     packet: &[u8],
 ) -> io::Result<()> {
-    if socket.is_none() {
-        let new = Socket::new(domain, Type::RAW, Some(protocol))?;
-        new.set_nonblocking(true)?;
-        // It only tells: of what comes, the kernel keeps nothing for it.
-        let nothing = u16::try_from(libc::BPF_RET | libc::BPF_K).unwrap_or_default();
-        new.attach_filter(&[SockFilter::new(nothing, 0, 0, 0)])?;
-        *socket = Some(new);
-    }
+    let socket = match socket {
+        Some(socket) => socket,
+        None => socket.insert(open(domain, protocol)?),
+    };
     let to = match client {
         SocketAddr::V4(to) => SockAddr::from(to),
         // Such a socket takes a protocol where others have a port; the scope of a link-local address stays.
@@ -96,10 +94,15 @@ fn send(
             SockAddr::from(to)
         }
     };
-    if let Some(socket) = socket {
-        socket.send_to(packet, &to)?;
-    }
-    Ok(())
+    socket.send_to(packet, &to).map(drop)
+}
+
+/// It only tells: of what comes, the kernel keeps nothing for it.
+fn open(domain: Domain, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    socket.attach_filter(&[step(libc::BPF_RET | libc::BPF_K, 0, 0, 0)])?;
+    Ok(socket)
 }
 
 /// An ICMP message with as much of a datagram as its sender needs to know it again: the headers.
