@@ -331,10 +331,13 @@ fn datagrams(lab: &mut Lab, peer: Peer) -> Result<()> {
     )?;
     cluster.await_running("echo", 2, &[], START_MAX)?;
     let shout = |from: usize, addr: &str| shout(&cluster, from, addr, "20");
-    wait::until("an echo", START_MAX, Duration::from_millis(100), || {
-        let figures = shout(1, "127.0.0.1:5353")?;
-        wait::seen(lost(&figures) == 0, || figures.to_string())
-    })?;
+    let await_echo = |addr: &str| {
+        wait::until("an echo", START_MAX, Duration::from_millis(100), || {
+            let figures = shout(1, addr)?;
+            wait::seen(lost(&figures) == 0, || figures.to_string())
+        })
+    };
+    await_echo("127.0.0.1:5353")?;
     for (from, addr) in [
         (1, "[::1]:5353".to_owned()),
         (2, format!("{}:5353", address(1))),
@@ -364,10 +367,7 @@ fn datagrams(lab: &mut Lab, peer: Peer) -> Result<()> {
     }
     cluster.docker(1, &["service", "scale", "--detach", "echo=1"])?;
     cluster.await_running("echo", 1, &[], START_MAX)?;
-    wait::until("an echo", START_MAX, Duration::from_millis(100), || {
-        let figures = shout(1, &format!("{}:5353", address(3)))?;
-        wait::seen(lost(&figures) == 0, || figures.to_string())
-    })?;
+    await_echo(&format!("{}:5353", address(3)))?;
     Ok(())
 }
 
