@@ -87,6 +87,10 @@ struct Inner {
 }
 
 impl Inner {
+    fn has_space(&self) -> io::Result<()> {
+        if self.full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
     fn put(&mut self, name: &str, offset: usize, bytes: &[u8]) {
         self.version += 1;
         if let Some(file) = self.files.get_mut(name) {
@@ -310,9 +314,7 @@ impl SimDisk {
     /// If the disk is full.
     pub fn durable(&self) -> io::Result<Duration> {
         let mut inner = self.lock();
-        if inner.full {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        inner.has_space()?;
         Ok(Self::sync_time(&mut inner))
     }
 
@@ -347,9 +349,7 @@ impl Disk for SimDisk {
             let Ok(offset) = usize::try_from(offset) else { return Err(io::ErrorKind::FileTooLarge.into()) };
             let (number, epoch, takes) = {
                 let mut inner = disk.lock();
-                if inner.full {
-                    return Err(io::ErrorKind::StorageFull.into());
-                }
+                inner.has_space()?;
                 if !inner.files.contains_key(&name) {
                     return Err(not_found());
                 }
@@ -376,9 +376,7 @@ impl Disk for SimDisk {
         Box::pin(async move {
             let (epoch, takes) = {
                 let mut inner = disk.lock();
-                if inner.full {
-                    return Err(io::ErrorKind::StorageFull.into());
-                }
+                inner.has_space()?;
                 inner.number += 1;
                 let number = inner.number;
                 if let Some(cuts) = &mut inner.power_cuts {

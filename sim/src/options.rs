@@ -206,6 +206,9 @@ impl Options {
         let everything = profile == Profile::Everything;
         let calm = profile == Profile::Calm;
         let (weights, short_lives) = (Weights::of(profile), rng.random_bool(0.5));
+        // Each has its own dice: the rest of the run stays as it was.
+        let in_half =
+            |dice: u64| profile.is(Profile::Disks) && ChaCha8Rng::seed_from_u64(seed ^ dice).random_bool(0.5);
         Self {
             seed,
             profile,
@@ -245,10 +248,8 @@ impl Options {
             } else {
                 Mishaps::default()
             },
-            // Its own dice: the rest of the run stays as it was.
-            power_cuts: profile.is(Profile::Disks)
-                && ChaCha8Rng::seed_from_u64(seed ^ 0xc07).random_bool(0.5),
-            records: profile.is(Profile::Disks) && ChaCha8Rng::seed_from_u64(seed ^ 0x7ec0).random_bool(0.5),
+            power_cuts: in_half(0xc07),
+            records: in_half(0x7ec0),
             outlives: short_lives && rng.random_bool(OUTLIVES),
             weights: Weights {
                 clock_jump: if short_lives { 0 } else { weights.clock_jump },

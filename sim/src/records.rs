@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use shoal_actors::task_runner::{Change, StoreError, StoredTask, TaskStore};
-use shoal_core::model::TaskId;
+use shoal_actors::task_runner::{Change, MemoryTaskStore, StoreError, StoredTask, TaskStore};
 use shoal_core::task::BoxFuture;
 
 use crate::disk::SimDisk;
 
+#[derive(Default)]
 struct Inner {
-    tasks: BTreeMap<TaskId, StoredTask>,
+    /// What is durable.
+    store: MemoryTaskStore,
     /// Changes that are being written, by number.
     under_way: BTreeMap<u64, Vec<Change>>,
     number: u64,
@@ -20,30 +21,12 @@ struct Inner {
     disk: Option<(SimDisk, ChaCha8Rng)>,
 }
 
-impl Inner {
-    fn apply(&mut self, changes: Vec<Change>) {
-        for change in changes {
-            match change {
-                Change::Put(stored) => drop(self.tasks.insert(stored.task.id, *stored)),
-                Change::Remove(id) => drop(self.tasks.remove(&id)),
-            }
-        }
-    }
-}
-
 /// Records of tasks. Cheap to clone; a clone is the same file, also after a crash of its node.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Records(Arc<Mutex<Inner>>);
 
 fn error(words: impl ToString) -> StoreError {
     StoreError { path: "tasks".into(), words: words.to_string() }
-}
-
-impl Default for Records {
-    fn default() -> Self {
-        let inner = Inner { tasks: BTreeMap::new(), under_way: BTreeMap::new(), number: 0, disk: None };
-        Self(Arc::new(Mutex::new(inner)))
-    }
 }
 
 impl Records {
@@ -64,22 +47,22 @@ impl Records {
             if !inner.disk.as_mut().is_some_and(|(_, rng)| rng.random_bool(0.5)) {
                 break;
             }
-            inner.apply(changes);
+            inner.store.apply(changes);
         }
     }
 
     /// All of them are gone.
     pub fn wipe(&self) {
         let mut inner = self.lock();
-        inner.tasks.clear();
+        inner.store = MemoryTaskStore::default();
         inner.under_way.clear();
     }
 }
 
 impl TaskStore for Records {
     fn load(&self) -> BoxFuture<'_, Result<Vec<StoredTask>, StoreError>> {
-        let tasks = self.lock().tasks.values().cloned().collect();
-        Box::pin(async move { Ok(tasks) })
+        let store = self.lock().store.clone();
+        Box::pin(async move { store.load().await })
     }
 
     fn save(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -88,7 +71,7 @@ impl TaskStore for Records {
             let (number, takes) = {
                 let mut inner = records.lock();
                 let Some((disk, _)) = &inner.disk else {
-                    inner.apply(changes);
+                    inner.store.apply(changes);
                     return Ok(());
                 };
                 let takes = disk.durable().map_err(error)?;
@@ -100,7 +83,7 @@ impl TaskStore for Records {
             tokio::time::sleep(takes).await;
             let mut inner = records.lock();
             let changes = inner.under_way.remove(&number).ok_or_else(|| error("the machine went down"))?;
-            inner.apply(changes);
+            inner.store.apply(changes);
             Ok(())
         })
     }
@@ -111,7 +94,7 @@ mod tests {
     use std::time::Duration;
 
     use shoal_actors::task_runner::RedbTaskStore;
-    use shoal_core::model::TaskStatus;
+    use shoal_core::model::{TaskId, TaskStatus};
 
     use super::*;
     use crate::sample;

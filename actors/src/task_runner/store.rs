@@ -60,13 +60,9 @@ pub struct MemoryTaskStore {
     tasks: Arc<Mutex<BTreeMap<TaskId, StoredTask>>>,
 }
 
-impl TaskStore for MemoryTaskStore {
-    fn load(&self) -> BoxFuture<'_, Result<Vec<StoredTask>, StoreError>> {
-        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        Box::pin(async move { Ok(tasks) })
-    }
-
-    fn save(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
+impl MemoryTaskStore {
+    /// Apply the changes at once.
+    pub fn apply(&self, changes: Vec<Change>) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         for change in changes {
             match change {
@@ -74,6 +70,17 @@ impl TaskStore for MemoryTaskStore {
                 Change::Remove(id) => drop(tasks.remove(&id)),
             }
         }
+    }
+}
+
+impl TaskStore for MemoryTaskStore {
+    fn load(&self) -> BoxFuture<'_, Result<Vec<StoredTask>, StoreError>> {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        Box::pin(async move { Ok(tasks) })
+    }
+
+    fn save(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.apply(changes);
         Box::pin(async { Ok(()) })
     }
 }

@@ -105,13 +105,19 @@ mod tests {
         assert!(!hides(ready, others_hear_it, false));
     }
 
-    #[test]
-    fn two_containers_of_a_slot_are_found_unless_one_was_lost() {
+    /// Two tasks of one slot.
+    fn two() -> (Slots, TaskId, TaskId) {
         let mut slots = Slots::default();
         let (one, two) = (TaskId::from_u128(1), TaskId::from_u128(2));
         for id in [one, two] {
             slots.of.insert(id, (ServiceId::from_u128(9), Slot::Replica(1)));
         }
+        (slots, one, two)
+    }
+
+    #[test]
+    fn two_containers_of_a_slot_are_found_unless_one_was_lost() {
+        let (mut slots, one, two) = two();
         assert!(slots.look(&[one]).is_empty() && slots.look(&[two]).is_empty());
         assert_eq!(slots.look(&[one, two]).len(), 1);
         slots.excused.insert(one);
@@ -120,11 +126,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_does_not_stop_is_not_waited_for_for_ever() {
-        let mut slots = Slots::default();
-        let (one, two) = (TaskId::from_u128(1), TaskId::from_u128(2));
-        for id in [one, two] {
-            slots.of.insert(id, (ServiceId::from_u128(9), Slot::Replica(1)));
-        }
+        let (mut slots, one, two) = two();
         slots.stopping.insert(one, Instant::now());
         tokio::time::sleep(STOP_LIMIT / 2).await;
         assert_eq!(slots.look(&[one, two]).len(), 1);
