@@ -143,6 +143,13 @@ impl From<WriteError> for io::Error {
     }
 }
 
+/// A vote as a node starts with it: one by which it led itself is no longer a reign, or openraft would lead on in that term at
+/// once. What it knows to be committed may be older than what it had told, so that its reads would be stale, and the end of its
+/// log may be lost. It has to be elected anew, by managers who compare their logs with its.
+fn resigned(vote: Vote, node: NodeId) -> Vote {
+    Vote { committed: vote.committed && vote.leader_id.node_id != node, ..vote }
+}
+
 impl LogStore {
     /// Read what is on the disk and begin a new segment.
     pub(super) async fn open(
@@ -161,7 +168,7 @@ impl LogStore {
             node,
             health,
             counters,
-            vote: replayed.vote,
+            vote: replayed.vote.map(|vote| resigned(vote, node)),
             committed: replayed.committed,
             noted: replayed.noted,
             segment: replayed.newest,
