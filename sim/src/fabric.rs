@@ -82,6 +82,13 @@ impl Fabric {
         }
     }
 
+    /// The process at this address lies by gossip, where that is not the real one.
+    pub fn lie(&self, addr: SocketAddr, key: &str, value: String) {
+        if let Self::Fast(_, members) = self {
+            members.say(addr, key, value);
+        }
+    }
+
     /// The process at this address is gone, and said nothing.
     pub fn unbind(&self, addr: SocketAddr) {
         match self {

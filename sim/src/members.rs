@@ -135,6 +135,13 @@ impl Members {
         }
     }
 
+    /// The process at this address says something else of itself than it would.
+    pub fn say(&self, addr: SocketAddr, key: &str, value: String) {
+        if let Some(process) = self.lock().processes.get_mut(&addr) {
+            process.says.values.insert(key.to_owned(), value);
+        }
+    }
+
     /// The wires lose so much that mistakes are made, or no more.
     pub fn set_stormy(&self, stormy: bool) {
         self.lock().stormy = stormy;
@@ -275,9 +282,7 @@ struct Handle {
 
 impl Membership for Handle {
     fn set_self(&self, key: &str, value: String) {
-        if let Some(process) = self.members.lock().processes.get_mut(&self.addr) {
-            process.says.values.insert(key.to_owned(), value);
-        }
+        self.members.say(self.addr, key, value);
     }
 
     fn view(&self) -> View {

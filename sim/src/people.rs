@@ -40,6 +40,9 @@ const LATE_EVERY: Duration = Duration::from_secs(3);
 const LATE_MAX: Duration = Duration::from_millis(500);
 /// The host of a stranger.
 const STRANGER: usize = 250;
+/// Keys of what nodes say by gossip.
+const SUSPECTS: &str = "suspects";
+const ROLE: &str = "role";
 /// The words of a lie.
 pub const LIE: &str = "a lie";
 
@@ -233,7 +236,8 @@ impl Around {
         host.wipe();
     }
 
-    /// A worker sends every message that only managers may send, and reports on tasks that are not its own.
+    /// A worker sends every message that only managers may send, reports on tasks that are not its own, and says by gossip that
+    /// it hears nobody, in whatever incarnation, and manages.
     async fn lie(&self, number: u64) {
         let workers: Vec<Node> =
             self.nodes.borrow().values().filter(|node| is_worker(node)).cloned().collect();
@@ -251,6 +255,11 @@ impl Around {
             }
         }
         self.report_on_others(liar, &manager, &peer).await;
+        if let (Ok(state), Some(liar)) = (manager.state(), liar.local().addr) {
+            let silent = state.nodes().map(|node| format!("{}@{}", node.id, u64::MAX - 1));
+            self.fabric.lie(liar, SUSPECTS, silent.collect::<Vec<_>>().join(","));
+            self.fabric.lie(liar, ROLE, Role::Manager.to_string());
+        }
         sleep(self.options.pace.of(LATE_EVERY)).await;
         self.ask_late(liar, number).await;
     }

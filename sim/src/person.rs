@@ -16,7 +16,6 @@ use shoal_core::model::{
     RestartCondition, RestartPolicy, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec, TaskState,
     TaskStatus, UpdateConfig, UpdateOrder, UpdateStatus,
 };
-use shoal_core::pace::Pace;
 use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
 use shoal_net::ca::JoinToken;
 
@@ -24,6 +23,7 @@ use crate::containers::{ABSENT, DEAF, ENDS};
 use crate::event::What;
 use crate::host::clock;
 use crate::judges::host_number;
+use crate::options::Options;
 use crate::trace::Trace;
 use crate::wishes::{Ask, CRASHES, REPLICAS_MAX, Revision, Rollout, Shape};
 
@@ -125,6 +125,7 @@ pub struct Person {
     memory: Rc<RefCell<Memory>>,
     rng: Rc<RefCell<ChaCha8Rng>>,
     hosts: usize,
+    cert_life: Duration,
     call_max: Duration,
     trace: Trace,
 }
@@ -151,9 +152,11 @@ pub(crate) fn host_of(node: &Node) -> usize {
 impl Person {
     /// People whose wishes follow from the plan, and whose names follow from the seed.
     #[must_use]
-    pub fn new(seed: u64, hosts: usize, pace: Pace, trace: Trace) -> Self {
-        let rng = Rc::new(RefCell::new(ChaCha8Rng::seed_from_u64(seed)));
-        Self { memory: Rc::default(), rng, hosts, call_max: pace.of(CALL_MAX), trace }
+    pub fn new(options: &Options, trace: Trace) -> Self {
+        let rng = Rc::new(RefCell::new(ChaCha8Rng::seed_from_u64(options.seed ^ 0x7777)));
+        let call_max = options.pace.of(CALL_MAX);
+        let (hosts, cert_life) = (options.hosts, options.cert_life);
+        Self { memory: Rc::default(), rng, hosts, cert_life, call_max, trace }
     }
 
     /// Words given, taken back and left open.
@@ -200,6 +203,7 @@ impl Person {
             }
             Ask::Role { pick, role } => self.change_role(node, &state, *pick, *role).await,
             Ask::RotateTokens => self.rotate_tokens(node, &state).await,
+            Ask::CertLife { times } => self.set_cert_life(node, &state, self.cert_life * *times).await,
             Ask::Read => self.read(node).await,
             Ask::Overwrite { pick } => self.overwrite(node, &state, *pick).await,
             Ask::Hurry { pick, rounds } => self.hurry(node, *pick, *rounds).await,
@@ -596,6 +600,15 @@ impl Person {
         }
     }
 
+    async fn set_cert_life(&self, node: &Node, state: &State, life: Duration) {
+        let Some(cluster) = state.cluster() else { return };
+        let mut new = (**cluster).clone();
+        new.spec.ca.node_cert_expiry = life;
+        let expects = vec![Expect::SpecVersion(ObjectId::Cluster, cluster.meta.spec_version)];
+        let told = format!("certificates live {} s", life.as_secs());
+        self.propose(node, &told, expects, vec![Write::Cluster(Box::new(new))]).await;
+    }
+
     /// A token that was replaced.
     #[must_use]
     pub fn old_token(&self) -> Option<String> {
@@ -762,9 +775,14 @@ impl Person {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::{Depth, Profile};
+
+    fn options() -> Options {
+        Options::drawn(1, Profile::Calm, Depth::Fast, Duration::ZERO)
+    }
 
     fn person(promise: Promise) -> Person {
-        let person = Person::new(1, 3, Pace::USUAL, Trace::new(false));
+        let person = Person::new(&options(), Trace::new(false));
         person.memory.borrow_mut().services.insert("s1".into(), promise);
         person
     }
@@ -840,7 +858,7 @@ mod tests {
         let mut state = State::default();
         let writes = vec![Write::ServiceCreate(Box::new(service))];
         state.apply(1, 1, Command { writes, ..Command::default() }).expect("a legal command");
-        let told = Person::new(1, 3, Pace::USUAL, Trace::new(false)).broken_promises(&state);
+        let told = Person::new(&options(), Trace::new(false)).broken_promises(&state);
         assert_eq!(told, ["service s2 was never asked for"]);
     }
 

@@ -178,7 +178,7 @@ pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Re
     let mut world = World::new(options.clone(), folder, trace.clone());
     world.form().await.context("the cluster is not formed")?;
     let formed = Instant::now();
-    let person = Person::new(options.seed ^ 0x7777, options.hosts, options.pace, trace.clone());
+    let person = Person::new(options, trace.clone());
     let around = Around::new(&world, person.clone(), folder, trace.clone());
     let (nodes, newcomers) = (Rc::clone(&world.nodes), Rc::clone(&world.newcomers));
     let faults = Rc::clone(&world.faults);

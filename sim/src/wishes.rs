@@ -176,9 +176,14 @@ pub enum Ask {
     },
     /// New join tokens.
     RotateTokens,
+    /// Certificates that are made from now on are good for so many times as long as the first ones.
+    CertLife {
+        /// How many.
+        times: u32,
+    },
     /// A look at everything, as fresh as a majority confirms.
     Read,
-    /// A worker sends what only managers may, and reports on tasks of others.
+    /// A worker sends what only managers may, reports on tasks of others, and lies by gossip.
     Lie {
         /// Which worker.
         pick: u64,
@@ -279,7 +284,7 @@ fn every(
 
 fn ask(rng: &mut ChaCha8Rng, hosts: usize) -> Ask {
     let pick = rng.random();
-    match rng.random_range(0..45) {
+    match rng.random_range(0..46) {
         0..=6 => Ask::Create {
             replicas: rng.random_range(1..=REPLICAS_MAX),
             shape: shape(rng, hosts),
@@ -305,6 +310,7 @@ fn ask(rng: &mut ChaCha8Rng, hosts: usize) -> Ask {
         33..=34 => Ask::Overwrite { pick },
         35..=36 => Ask::Hurry { pick, rounds: rng.random_range(2..=8) },
         37 => Ask::Outdated { pick },
+        44 => Ask::CertLife { times: rng.random_range(1..=3) },
         38..=43 => Ask::Revise { pick, what: revision(rng, hosts) },
         _ => Ask::OldToken,
     }
