@@ -775,7 +775,8 @@ impl Person {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::{Depth, Profile};
+    use crate::fabric::Depth;
+    use crate::options::Profile;
 
     fn options() -> Options {
         Options::drawn(1, Profile::Calm, Depth::Fast, Duration::ZERO)
