@@ -61,7 +61,9 @@ impl Policies {
         for new in state.tasks().filter(|task| before.task(task.id).is_none()) {
             let Some(service) = state.service(new.service_id) else { continue };
             if let Some(old) = followed(&before, state, new) {
-                found.extend(restarted(&before, service, old, new));
+                // It was decided by what the service was: the same entry may take its update back.
+                let decided_by = before.service(new.service_id).unwrap_or(service);
+                found.extend(restarted(&before, decided_by, old, new));
                 continue;
             }
             let Some(old) = self.good_one_replaced_by(&before, state, new) else { continue };
@@ -282,6 +284,27 @@ mod tests {
             assert!(policies.look(&state).is_empty());
         }
         let found = follow(&mut state, &mut policies, 3, Some(Timestamp(2_000)));
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn an_attempt_counts_by_what_the_service_was_when_it_was_decided() {
+        let (mut state, mut policies, spec) = restarting();
+        let mut other = spec.clone();
+        Arc::make_mut(&mut other.task).container.image = "other".into();
+        for spec in [other.clone(), spec] {
+            apply(&mut state, vec![Write::ServiceSpec(S, spec)]);
+            policies.look(&state);
+        }
+        let stop = Write::TaskDesired(TaskId::from_u128(1), TaskState::Shutdown);
+        let second = task(&state, 2, Some(Timestamp(2_000)));
+        apply(&mut state, vec![stop, second]);
+        policies.look(&state);
+        // The third is made as the service was, and the same entry makes it another.
+        let stop = Write::TaskDesired(TaskId::from_u128(2), TaskState::Shutdown);
+        let third = task(&state, 3, Some(Timestamp(2_000)));
+        apply(&mut state, vec![stop, third, Write::ServiceSpec(S, other)]);
+        let found = policies.look(&state);
         assert!(found.is_empty(), "{found:?}");
     }
 }
