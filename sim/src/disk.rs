@@ -70,6 +70,8 @@ struct Inner {
     version: u64,
     /// Counts up whenever something is lost or damaged that was durable.
     harm: u64,
+    /// The file in which a bit flipped, until somebody asks.
+    rotten: Option<String>,
     /// Writes in place that are not done, by number.
     under_way: BTreeMap<u64, UnderWay>,
     number: u64,
@@ -152,6 +154,7 @@ impl SimDisk {
             files: BTreeMap::new(),
             version: 0,
             harm: 0,
+            rotten: None,
             under_way: BTreeMap::new(),
             number: 0,
             epoch: 0,
@@ -201,6 +204,12 @@ impl SimDisk {
     #[must_use]
     pub fn harm(&self) -> u64 {
         self.lock().harm
+    }
+
+    /// The file in which a bit has flipped since this was asked last.
+    #[must_use]
+    pub fn take_rotten(&self) -> Option<String> {
+        self.lock().rotten.take()
     }
 
     /// From now on writes fail for want of space, or succeed again.
@@ -301,6 +310,7 @@ impl SimDisk {
                 file[bit / 8] ^= 1 << (bit % 8);
                 inner.version += 1;
                 inner.harm += 1;
+                inner.rotten = Some(name.clone());
                 return Some(format!("bit {} of byte {} of {name} flips", bit % 8, bit / 8));
             }
             bit -= file.len() * 8;

@@ -27,6 +27,8 @@ use crate::world::{Nodes, World};
 
 /// The judges look so often.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// What a manager that lost its seat keeps of its promises, by its file's name.
+const FORMER: &str = "former";
 const LOOK_HEALED_EVERY: Duration = Duration::from_millis(500);
 
 /// How a run ended.
@@ -128,6 +130,11 @@ impl Bench {
         tell("logs", self.logs.look(&self.disks, &applied_by, nodes.borrow().keys().copied()));
         let (nodes, states) = (&nodes.borrow(), &self.now);
         tell("bounded", self.bounded.look(nodes, states));
+        for (host, disk) in (1..).zip(&self.disks) {
+            if disk.take_rotten().is_some_and(|name| name == FORMER) {
+                self.watch.forgets(host);
+            }
+        }
         let sight = Sight { nodes, states, turning, faults, hosts: engines.len() };
         tell("watch", self.watch.look(&sight, engines));
         self.tell_leaders(leading);

@@ -308,9 +308,16 @@ impl Logs {
             self.logs.get(host).is_some_and(|log| !log.harmed && !log.holds(*before))
         };
         self.anew.retain(|_, begun| lacks(begun));
+        // What was written since may have taken its seat, and be committed though all who knew of that are down.
+        let keeps_seat = |node: &NodeId| {
+            let mut later = self.logs.values().flat_map(|log| log.voters.range(voting..));
+            later.all(|(_, groups)| groups.last().is_none_or(|voters| voters.contains(node)))
+        };
         // Before it takes part again it is as good as dead, and no danger.
         let takes_part = |(node, (host, _)): &(&NodeId, &(usize, At))| {
-            voters.contains(*node) && self.logs.get(host).is_some_and(|log| log.node == Some(**node))
+            voters.contains(*node)
+                && keeps_seat(node)
+                && self.logs.get(host).is_some_and(|log| log.node == Some(**node))
         };
         // What a snapshot has passed over may have said who votes now.
         let passed_over = self.logs.values().any(|log| log.committed > index);
@@ -448,6 +455,16 @@ mod tests {
         logs.take(1, Record::Entries((3..7).map(|index| entry(1, index)).collect()));
         logs.applied(1, 6);
         assert!(logs.majority().is_some_and(|found| found.contains("begun its log anew")));
+    }
+
+    #[test]
+    fn whose_seat_was_taken_by_what_nobody_tells_of_any_more_does_not_vote() {
+        let mut logs = logs();
+        logs.anew.insert(node(2), (2, at(1, 2)));
+        logs.take(2, Record::Truncated(0));
+        assert!(logs.majority().is_some_and(|found| found.contains("begun its log anew")));
+        logs.take(1, Record::Entries(vec![seats(1, 3, &[&[1, 3]])]));
+        assert_eq!(logs.majority(), None, "entry 3 may be committed");
     }
 
     #[test]

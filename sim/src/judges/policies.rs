@@ -16,7 +16,7 @@ pub(super) struct Policies {
     away: BTreeMap<NodeId, u64>,
 }
 
-/// What is decided while a node is away is committed within so many entries, and it may be back by then.
+/// What is decided is committed within so many entries: a node that was away may be back by then.
 const DECIDED_WITHIN: u64 = 8;
 
 fn ended_by_itself(task: &Task) -> bool {
@@ -182,11 +182,14 @@ fn restarted(before: &State, service: &Service, old: &Task, new: &Task) -> Vec<S
     if !policy.delay.is_zero() && !waits {
         found.push(format!("task {} follows {} without the delay of {:?}", new.id, old.id, policy.delay));
     }
+    // That one ended may have been told only after this was decided.
+    let was_known = |task: &Task| task.meta.revision + DECIDED_WITHIN <= before.applied();
     // Who says the same again after something else begins anew.
     let is_current = |task: &Task| task.spec_version >= service.task_spec_version;
     let attempts = before.tasks_of_service(service.id).filter(|task| {
         let replaced = task.slot == new.slot && task.desired == TaskState::Shutdown;
-        replaced && ended_by_itself(task) && task.spec == new.spec && is_current(task) == is_current(new)
+        let known = replaced && ended_by_itself(task) && was_known(task);
+        known && task.spec == new.spec && is_current(task) == is_current(new)
     });
     let attempt = attempts.count() as u64 + 1;
     if policy.max_attempts > 0 && policy.window.is_zero() && attempt > policy.max_attempts {
@@ -253,6 +256,12 @@ mod tests {
         (state, policies, spec)
     }
 
+    /// Until all that was said is known.
+    fn wait(state: &mut State, policies: &mut Policies) {
+        (0..DECIDED_WITHIN).for_each(|_| apply(state, Vec::new()));
+        assert!(policies.look(state).is_empty());
+    }
+
     fn follow(
         state: &mut State,
         policies: &mut Policies,
@@ -261,6 +270,7 @@ mod tests {
     ) -> Vec<String> {
         let stop = Write::TaskDesired(TaskId::from_u128(number - 1), TaskState::Shutdown);
         let next = task(state, number, at);
+        wait(state, policies);
         apply(state, vec![stop, next]);
         policies.look(state)
     }
@@ -271,6 +281,20 @@ mod tests {
         assert!(follow(&mut state, &mut policies, 2, Some(Timestamp(2_000))).is_empty());
         let found = follow(&mut state, &mut policies, 3, None);
         assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn an_end_that_was_told_while_it_was_decided_is_no_attempt_yet() {
+        let (mut state, mut policies, _) = restarting();
+        assert!(follow(&mut state, &mut policies, 2, Some(Timestamp(2_000))).is_empty());
+        let first = Arc::clone(state.task(TaskId::from_u128(1)).expect("made"));
+        let status = TaskStatus { message: "failed".into(), ..first.status.clone() };
+        apply(&mut state, vec![Write::TaskStatus(first.id, status)]);
+        assert!(policies.look(&state).is_empty());
+        let stop = Write::TaskDesired(TaskId::from_u128(2), TaskState::Shutdown);
+        let third = task(&state, 3, Some(Timestamp(2_000)));
+        apply(&mut state, vec![stop, third]);
+        assert!(policies.look(&state).is_empty());
     }
 
     #[test]
@@ -300,6 +324,7 @@ mod tests {
         let second = task(&state, 2, Some(Timestamp(2_000)));
         apply(&mut state, vec![stop, second]);
         policies.look(&state);
+        wait(&mut state, &mut policies);
         // The third is made as the service was, and the same entry makes it another.
         let stop = Write::TaskDesired(TaskId::from_u128(2), TaskState::Shutdown);
         let third = task(&state, 3, Some(Timestamp(2_000)));

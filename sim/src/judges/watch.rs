@@ -102,6 +102,11 @@ impl Watch {
         found
     }
 
+    /// What this host's manager had promised before it lost its seat is damaged: it begins in no term, and votes for nobody.
+    pub fn forgets(&mut self, host: usize) {
+        self.reign.forget(host);
+    }
+
     /// One who believes to lead; `unheard_by`: the voters, if it is cut off from a majority of them.
     fn leads(
         &mut self,
