@@ -11,10 +11,10 @@ use rand_chacha::ChaCha8Rng;
 use shoal_actors::api::{ApiError, Freshness, NodeApi as _};
 use shoal_actors::node::Node;
 use shoal_core::model::{
-    Availability, ContainerSpec, EndpointMode, EndpointSpec, FailureAction, HealthConfig, JoinTokens,
-    Network, NetworkAttachment, NetworkId, NetworkSpec, NodeSpec, Pool, PortConfig, PortMode, Resources,
-    RestartCondition, RestartPolicy, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec, TaskState,
-    TaskStatus, UpdateConfig, UpdateOrder, UpdateStatus,
+    Availability, Cluster, ContainerSpec, EndpointMode, EndpointSpec, FailureAction, HealthConfig,
+    JoinTokens, Network, NetworkAttachment, NetworkId, NetworkSpec, NodeSpec, Pool, PortConfig, PortMode,
+    Resources, RestartCondition, RestartPolicy, Role, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec,
+    TaskState, TaskStatus, UpdateConfig, UpdateOrder, UpdateStatus,
 };
 use shoal_core::store::{ApplyError, Command, Expect, ObjectId, State, Write};
 use shoal_net::ca::JoinToken;
@@ -593,9 +593,7 @@ impl Person {
         let mut new = (**cluster).clone();
         let tokens = JoinTokens { worker: worker.to_string(), manager: manager.to_string() };
         let old = std::mem::replace(&mut new.tokens, tokens);
-        let expects = vec![Expect::SpecVersion(ObjectId::Cluster, cluster.meta.spec_version)];
-        let writes = vec![Write::Cluster(Box::new(new))];
-        if let Outcome::Done(_) = self.propose(node, "new join tokens", expects, writes).await {
+        if let Outcome::Done(_) = self.change_cluster(node, "new join tokens", new).await {
             self.memory.borrow_mut().old_tokens = Some(old);
         }
     }
@@ -604,9 +602,13 @@ impl Person {
         let Some(cluster) = state.cluster() else { return };
         let mut new = (**cluster).clone();
         new.spec.ca.node_cert_expiry = life;
-        let expects = vec![Expect::SpecVersion(ObjectId::Cluster, cluster.meta.spec_version)];
-        let told = format!("certificates live {} s", life.as_secs());
-        self.propose(node, &told, expects, vec![Write::Cluster(Box::new(new))]).await;
+        self.change_cluster(node, &format!("certificates live {} s", life.as_secs()), new).await;
+    }
+
+    /// Make the cluster object this one, unless somebody else has changed it since it was read.
+    async fn change_cluster(&self, node: &Node, what: &str, new: Cluster) -> Outcome {
+        let expects = vec![Expect::SpecVersion(ObjectId::Cluster, new.meta.spec_version)];
+        self.propose(node, what, expects, vec![Write::Cluster(Box::new(new))]).await
     }
 
     /// A token that was replaced.

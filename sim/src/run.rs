@@ -27,9 +27,9 @@ use crate::world::{Nodes, World};
 
 /// The judges look so often.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_HEALED_EVERY: Duration = Duration::from_millis(500);
 /// What a manager that lost its seat keeps of its promises, by its file's name.
 const FORMER: &str = "former";
-const LOOK_HEALED_EVERY: Duration = Duration::from_millis(500);
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -310,8 +310,8 @@ fn ask(rng: &mut ChaCha8Rng, hosts: usize) -> Ask {
         33..=34 => Ask::Overwrite { pick },
         35..=36 => Ask::Hurry { pick, rounds: rng.random_range(2..=8) },
         37 => Ask::Outdated { pick },
-        44 => Ask::CertLife { times: rng.random_range(1..=3) },
         38..=43 => Ask::Revise { pick, what: revision(rng, hosts) },
+        44 => Ask::CertLife { times: rng.random_range(1..=3) },
         _ => Ask::OldToken,
     }
 }

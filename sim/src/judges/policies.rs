@@ -256,6 +256,12 @@ mod tests {
         (state, policies, spec)
     }
 
+    /// The task of this number takes the place of the one before.
+    fn successor(state: &State, number: u128, at: Option<Timestamp>) -> Vec<Write> {
+        let stop = Write::TaskDesired(TaskId::from_u128(number - 1), TaskState::Shutdown);
+        vec![stop, task(state, number, at)]
+    }
+
     /// Until all that was said is known.
     fn wait(state: &mut State, policies: &mut Policies) {
         (0..DECIDED_WITHIN).for_each(|_| apply(state, Vec::new()));
@@ -268,10 +274,9 @@ mod tests {
         number: u128,
         at: Option<Timestamp>,
     ) -> Vec<String> {
-        let stop = Write::TaskDesired(TaskId::from_u128(number - 1), TaskState::Shutdown);
-        let next = task(state, number, at);
         wait(state, policies);
-        apply(state, vec![stop, next]);
+        let writes = successor(state, number, at);
+        apply(state, writes);
         policies.look(state)
     }
 
@@ -291,9 +296,8 @@ mod tests {
         let status = TaskStatus { message: "failed".into(), ..first.status.clone() };
         apply(&mut state, vec![Write::TaskStatus(first.id, status)]);
         assert!(policies.look(&state).is_empty());
-        let stop = Write::TaskDesired(TaskId::from_u128(2), TaskState::Shutdown);
-        let third = task(&state, 3, Some(Timestamp(2_000)));
-        apply(&mut state, vec![stop, third]);
+        let third = successor(&state, 3, Some(Timestamp(2_000)));
+        apply(&mut state, third);
         assert!(policies.look(&state).is_empty());
     }
 
@@ -320,15 +324,14 @@ mod tests {
             apply(&mut state, vec![Write::ServiceSpec(S, spec)]);
             policies.look(&state);
         }
-        let stop = Write::TaskDesired(TaskId::from_u128(1), TaskState::Shutdown);
-        let second = task(&state, 2, Some(Timestamp(2_000)));
-        apply(&mut state, vec![stop, second]);
+        let second = successor(&state, 2, Some(Timestamp(2_000)));
+        apply(&mut state, second);
         policies.look(&state);
         wait(&mut state, &mut policies);
         // The third is made as the service was, and the same entry makes it another.
-        let stop = Write::TaskDesired(TaskId::from_u128(2), TaskState::Shutdown);
-        let third = task(&state, 3, Some(Timestamp(2_000)));
-        apply(&mut state, vec![stop, third, Write::ServiceSpec(S, other)]);
+        let mut third = successor(&state, 3, Some(Timestamp(2_000)));
+        third.push(Write::ServiceSpec(S, other));
+        apply(&mut state, third);
         let found = policies.look(&state);
         assert!(found.is_empty(), "{found:?}");
     }
