@@ -3,7 +3,7 @@
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +35,9 @@ const SERVER_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 const GOSSIP_IDLE_TIMEOUT: Duration = Duration::from_secs(6);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 const UNI_STREAMS_MAX: u32 = 64;
+/// So many streams may be open on a new connection, more as they are used: QUIC keeps memory for each that may be, and most
+/// connections never have more than a few.
+const STREAMS_AT_FIRST: usize = 256;
 /// Where bulk passes, so many packets are acknowledged together, or what came within this time: each acknowledgement costs
 /// both ends about as much as a packet.
 const BULK_ACK_EVERY: u32 = 24;
@@ -63,7 +66,7 @@ fn transport(idle: Duration, keep_alive: Option<Duration>, control: Control) -> 
         .max_idle_timeout(idle.try_into().ok())
         .keep_alive_interval(keep_alive)
         .initial_rtt(INITIAL_RTT)
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX as u32))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_AT_FIRST as u32))
         .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX));
     Arc::new(config)
 }
@@ -148,7 +151,7 @@ impl Quic {
             Closed::Told { code, why } => CallError::told(code, why),
             Closed::Broken(why) => CallError::Unreachable(why),
         })?;
-        Ok(Arc::new(QuicLine(connection)))
+        Ok(Arc::new(QuicLine::new(connection)))
     }
 }
 
@@ -175,7 +178,7 @@ impl Carrier for Quic {
             let incoming = self.endpoint.accept().await?;
             let arriving: Arriving = Box::pin(async move {
                 let connection = incoming.await.map_err(|error| error.to_string())?;
-                Ok(Arc::new(QuicLine(connection)) as Arc<dyn Line>)
+                Ok(Arc::new(QuicLine::new(connection)) as Arc<dyn Line>)
             });
             Some(arriving)
         })
@@ -201,29 +204,62 @@ impl Carrier for Quic {
     }
 }
 
-#[derive(Debug)]
-struct QuicLine(Connection);
+/// How many streams may be open once so many of those that are allowed are; none if that is enough as it is. Half are always
+/// to be had, so that who opens many one after the other does not wait for word of it.
+fn room_for(open: usize, allowed: usize) -> Option<usize> {
+    (open * 2 >= allowed && allowed < STREAMS_MAX).then(|| (allowed * 2).min(STREAMS_MAX))
+}
 
-fn stream((tx, rx): (quinn::SendStream, quinn::RecvStream)) -> Stream {
-    (Box::new(QuicTx(tx)), Box::new(QuicRx(rx)))
+/// Held by each half of a stream that the other end opened.
+type Half = Arc<()>;
+
+#[derive(Debug)]
+struct QuicLine {
+    connection: Connection,
+    half: Half,
+    /// The other end may have so many streams open.
+    allowed: Mutex<usize>,
+}
+
+impl QuicLine {
+    fn new(connection: Connection) -> Self {
+        Self { connection, half: Half::default(), allowed: Mutex::new(STREAMS_AT_FIRST) }
+    }
+
+    fn make_room(&self) {
+        let open = (Arc::strong_count(&self.half) - 1).div_ceil(2);
+        let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(more) = room_for(open, *allowed) {
+            self.connection.set_max_concurrent_bi_streams(VarInt::from_u32(more as u32));
+            *allowed = more;
+        }
+    }
+}
+
+fn stream((tx, rx): (quinn::SendStream, quinn::RecvStream), half: Option<&Half>) -> Stream {
+    (
+        Box::new(QuicTx { stream: tx, _half: half.cloned() }),
+        Box::new(QuicRx { stream: rx, _half: half.cloned() }),
+    )
 }
 
 impl Line for QuicLine {
     fn id(&self) -> usize {
-        self.0.stable_id()
+        self.connection.stable_id()
     }
 
     fn remote(&self) -> SocketAddr {
-        self.0.remote_address()
+        self.connection.remote_address()
     }
 
     fn protocol(&self) -> Option<Protocol> {
-        let data = self.0.handshake_data()?.downcast::<quinn::crypto::rustls::HandshakeData>().ok()?;
+        let data =
+            self.connection.handshake_data()?.downcast::<quinn::crypto::rustls::HandshakeData>().ok()?;
         Protocol::from_alpn(&data.protocol?)
     }
 
     fn shown(&self) -> Shown {
-        let Some(certificates) = self.0.peer_identity() else { return Shown::Nothing };
+        let Some(certificates) = self.connection.peer_identity() else { return Shown::Nothing };
         let first =
             certificates.downcast::<Vec<CertificateDer<'static>>>().ok().and_then(|all| all.first().cloned());
         match first.map(|certificate| Identity::of(&certificate)) {
@@ -233,61 +269,71 @@ impl Line for QuicLine {
     }
 
     fn round_trip(&self) -> Option<Duration> {
-        Some(self.0.rtt())
+        Some(self.connection.rtt())
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Stream, Closed>> {
-        Box::pin(async move { self.0.open_bi().await.map(stream).map_err(closed) })
+        Box::pin(async move { Ok(stream(self.connection.open_bi().await.map_err(closed)?, None)) })
     }
 
     fn accept(&self) -> BoxFuture<'_, Result<Stream, Closed>> {
-        Box::pin(async move { self.0.accept_bi().await.map(stream).map_err(closed) })
+        Box::pin(async move {
+            let stream = stream(self.connection.accept_bi().await.map_err(closed)?, Some(&self.half));
+            self.make_room();
+            Ok(stream)
+        })
     }
 
     fn close(&self, code: u32, why: &str) {
-        self.0.close(VarInt::from_u32(code), why.as_bytes());
+        self.connection.close(VarInt::from_u32(code), why.as_bytes());
     }
 
     fn closed(&self) -> Option<Closed> {
-        self.0.close_reason().map(closed)
+        self.connection.close_reason().map(closed)
     }
 
     fn heard(&self) -> u64 {
-        self.0.stats().udp_rx.datagrams
+        self.connection.stats().udp_rx.datagrams
     }
 
     fn quic(&self) -> Option<&Connection> {
-        Some(&self.0)
+        Some(&self.connection)
     }
 }
 
 #[derive(Debug)]
-struct QuicTx(quinn::SendStream);
+struct QuicTx {
+    stream: quinn::SendStream,
+    _half: Option<Half>,
+}
 
 impl Tx for QuicTx {
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async move { self.0.write_chunk(bytes).await.map_err(|error| error.to_string()) })
+        Box::pin(async move { self.stream.write_chunk(bytes).await.map_err(|error| error.to_string()) })
     }
 
     fn finish(&mut self) -> Result<(), String> {
-        self.0.finish().map_err(|error| error.to_string())
+        self.stream.finish().map_err(|error| error.to_string())
     }
 
     fn reset(&mut self) {
         // Already finished or reset: nothing more to break.
-        let _ = self.0.reset(VarInt::from_u32(0));
+        let _ = self.stream.reset(VarInt::from_u32(0));
     }
 }
 
 #[derive(Debug)]
-struct QuicRx(quinn::RecvStream);
+struct QuicRx {
+    stream: quinn::RecvStream,
+    _half: Option<Half>,
+}
 
 impl Rx for QuicRx {
     fn read(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
         Box::pin(poll_fn(|cx| {
             // A chunk is what one packet brought. Who reads them one by one pays for each as for a whole buffer.
             let mut chunks = [const { Bytes::new() }; CHUNKS_MAX];
-            let read = std::pin::pin!(self.0.read_chunks(&mut chunks)).poll(cx);
+            let read = std::pin::pin!(self.stream.read_chunks(&mut chunks)).poll(cx);
             read.map(|read| match read {
                 Ok(Some(count)) => Ok(Some(joined(&chunks[..count]))),
                 Ok(None) => Ok(None),
@@ -302,5 +348,19 @@ fn joined(chunks: &[Bytes]) -> Bytes {
     match chunks {
         [one] => one.clone(),
         several => several.concat().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_made_before_it_is_needed_and_no_more_than_may_be() {
+        assert_eq!(room_for(0, STREAMS_AT_FIRST), None);
+        assert_eq!(room_for(STREAMS_AT_FIRST / 2 - 1, STREAMS_AT_FIRST), None);
+        assert_eq!(room_for(STREAMS_AT_FIRST / 2, STREAMS_AT_FIRST), Some(STREAMS_AT_FIRST * 2));
+        assert_eq!(room_for(STREAMS_MAX - 2, STREAMS_MAX - 1), Some(STREAMS_MAX));
+        assert_eq!(room_for(STREAMS_MAX, STREAMS_MAX), None);
     }
 }
