@@ -4,7 +4,8 @@
 //! what is shipped: `cargo build --release -p shoal -p shoal-tests`.
 //!
 //! A client on h3 asks for a task on h2: through a proxy on h2 itself (*local*), and through one on h1 (*remote*). There the peer
-//! is HAProxy on h1, mutual TLS, HAProxy on h2: what a mesh of it would be. All hosts share this machine's processors, so compare
+//! is HAProxy on h1, mutual TLS, HAProxy on h2: what a mesh of it would be. *Bare splice* does nothing but let the kernel move
+//! bytes, with two threads to each connection: for throughput it is what a local proxy can reach at most. All hosts share this machine's processors, so compare
 //! columns, not machines.
 //!
 //! `--only` measures the figures alone whose name, or whose way and name, has these words: `--only "local new"`.
@@ -18,7 +19,7 @@
 mod idle;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ const USAGE: &str =
 const PUBLISHED: u16 = 8080;
 const HAPROXY: u16 = 9080;
 const NGINX: u16 = 9081;
+const BARE: u16 = 9082;
 const MTLS: u16 = 9443;
 /// Two nodes pass on no more than about so many connections between them.
 const IDLE_MAX: usize = 16_000;
@@ -89,6 +91,7 @@ fn bench() -> Result<()> {
         ("Shoal", format!("{}:{PUBLISHED}", address(2))),
         ("HAProxy", format!("{}:{HAPROXY}", address(2))),
         ("nginx", format!("{}:{NGINX}", address(2))),
+        ("bare splice", format!("{}:{BARE}", address(2))),
     ];
     let remote = [
         ("Shoal", format!("{}:{PUBLISHED}", address(1))),
@@ -226,18 +229,19 @@ impl Peers {
         );
         let mut peers = Self(Vec::new());
         for (host, name, text) in [(2, "haproxy-h2.cfg", on_task), (1, "haproxy-h1.cfg", away)] {
-            peers.run(cluster, host, &write(&dir, name, &text)?, &["haproxy", "-f"])?;
+            peers.run(cluster, host, &["haproxy", "-f", &write(&dir, name, &text)?])?;
         }
-        peers.run(cluster, 2, &write(&dir, "nginx.conf", &nginx)?, &["nginx", "-c"])?;
-        for (host, port) in [(2, HAPROXY), (1, HAPROXY), (2, NGINX)] {
+        peers.run(cluster, 2, &["nginx", "-c", &write(&dir, "nginx.conf", &nginx)?])?;
+        peers.run(cluster, 2, &[&traffic::program()?, "relay", &BARE.to_string(), &format!("{task}:80")])?;
+        for (host, port) in [(2, HAPROXY), (1, HAPROXY), (2, NGINX), (2, BARE)] {
             await_answer(cluster, host, &format!("{}:{port}", address(host)))?;
         }
         Ok(peers)
     }
 
-    fn run(&mut self, cluster: &Cluster<'_>, host: usize, file: &Path, program: &[&str]) -> Result<()> {
+    fn run(&mut self, cluster: &Cluster<'_>, host: usize, program: &[&str]) -> Result<()> {
         let mut command = cluster.lab.host(host).inside().command(program);
-        self.0.push(command.arg(file).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+        self.0.push(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
         Ok(())
     }
 }
@@ -251,10 +255,10 @@ impl Drop for Peers {
     }
 }
 
-fn write(dir: &Path, name: &str, text: &str) -> Result<PathBuf> {
+fn write(dir: &Path, name: &str, text: &str) -> Result<String> {
     let file = dir.join(name);
     std::fs::write(&file, text)?;
-    Ok(file)
+    Ok(file.display().to_string())
 }
 
 /// An authority, and a certificate of it for both ends.

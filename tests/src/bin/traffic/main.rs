@@ -3,12 +3,13 @@
 //!
 //! `traffic serve PORT` answers `GET /…` with its host's name, its client's address and, if there was one, the PROXY
 //! header's; `/slow/MS` takes that long, `/big/BYTES` is as large; what it does without HTTP is told in `raw.rs`. `hold` sends back what ten thousand clients
-//! send. `traffic load URL …` prints one line of JSON, `ask URL` fails if it has no answer. `echo` and `shout` are the same of UDP,
+//! send, `relay` passes bytes on to another server. `traffic load URL …` prints one line of JSON, `ask URL` fails if it has no answer. `echo` and `shout` are the same of UDP,
 //! `mingle` asks several from one socket, `stream` asks again and again from one socket, `sink` answers nobody and prints whom it hears, `lookup` prints the
 //! addresses of a name.
 #![allow(missing_docs)]
 
 mod raw;
+mod relay;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -35,6 +36,7 @@ fn main() -> Result<()> {
     match args.as_slice() {
         ["serve", port] => serve(port.parse()?),
         ["hold", port] => raw::hold(port.parse()?),
+        ["relay", port, to] => relay::relay(port.parse()?, to.parse()?),
         ["ask", url] => ask(url),
         ["echo", port] => echo(port.parse()?),
         ["sink", port] => sink(port.parse()?),
@@ -44,7 +46,7 @@ fn main() -> Result<()> {
         ["lookup", name] => lookup(name),
         ["load", url, flags @ ..] => Load::read(url, flags)?.run(),
         _ => bail!(
-            "traffic serve PORT | hold PORT | ask URL | echo PORT | sink PORT | shout ADDR N | mingle PORT ADDR… | stream ADDR SECONDS | lookup NAME | load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N|until=eof] [keep] [pause=MS] [each]"
+            "traffic serve PORT | hold PORT | relay PORT ADDR | ask URL | echo PORT | sink PORT | shout ADDR N | mingle PORT ADDR… | stream ADDR SECONDS | lookup NAME | load http://HOST:PORT/PATH [clients=N] [requests=N|seconds=N|until=eof] [keep] [pause=MS] [each]"
         ),
     }
 }
