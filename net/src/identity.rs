@@ -1,10 +1,6 @@
-//! Who a node is: its certificate, its key, and where both are kept.
+//! Who a node is: its certificate and its key.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
 
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ED25519};
 use ring::digest::{SHA256, digest};
@@ -36,20 +32,6 @@ pub enum IdentityError {
     /// The key cannot be made or read.
     #[error("the node's key: {0}")]
     Key(String),
-    /// The disk failed.
-    #[error("{path}: {source}")]
-    Io {
-        /// File or folder.
-        path: String,
-        /// The system's word.
-        source: io::Error,
-    },
-}
-
-impl IdentityError {
-    fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io { path: path.display().to_string(), source }
-    }
 }
 
 /// The name of a role in certificates.
@@ -165,9 +147,12 @@ impl fmt::Debug for Credentials {
     }
 }
 
-const KEY_FILE: &str = "node.key";
-const CERT_FILE: &str = "node.crt";
-const CA_FILE: &str = "ca.crt";
+/// The file of the key, with the certificate behind it: a crash never leaves one without the other.
+pub const KEY_FILE: &str = "node.key";
+/// The file of the certificate alone, for people.
+pub const CERT_FILE: &str = "node.crt";
+/// The file of the root certificate.
+pub const CA_FILE: &str = "ca.crt";
 
 impl Credentials {
     /// What a node needs to speak to the others.
@@ -242,42 +227,24 @@ impl Credentials {
         PrivatePkcs8KeyDer::from(self.key_der.clone()).into()
     }
 
-    /// Write to a folder that only the owner can read. Key and certificate are one file, so that a crash
-    /// never leaves one without the other.
-    ///
-    /// # Errors
-    /// If the disk fails.
-    pub fn store(&self, dir: &Path) -> Result<(), IdentityError> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(dir).map_err(|e| IdentityError::io(dir, e))?;
+    /// What is to be kept, by the names of its files, in this order: once the last is there the node has a certificate.
+    #[must_use]
+    pub fn files(&self) -> [(&'static str, Vec<u8>); 3] {
         let mut both = u32::try_from(self.key_der.len()).unwrap_or(0).to_be_bytes().to_vec();
         both.extend(&self.key_der);
         both.extend(&self.cert_der);
-        for (name, bytes) in [(CA_FILE, &self.ca_der), (CERT_FILE, &self.cert_der), (KEY_FILE, &both)] {
-            let path = dir.join(name);
-            write_private(&path, bytes).map_err(|e| IdentityError::io(&path, e))?;
-        }
-        Ok(())
+        [(CA_FILE, self.ca_der.clone()), (CERT_FILE, self.cert_der.clone()), (KEY_FILE, both)]
     }
 
-    /// Read from a folder; nothing if there is none.
+    /// What was kept, from the file of the key and that of the root.
     ///
     /// # Errors
-    /// If the disk fails or the files are malformed.
-    pub fn load(dir: &Path) -> Result<Option<Self>, IdentityError> {
-        let read = |name: &str| {
-            let path = dir.join(name);
-            match fs::read(&path) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(IdentityError::io(&path, error)),
-            }
-        };
-        let (Some(both), Some(ca)) = (read(KEY_FILE)?, read(CA_FILE)?) else { return Ok(None) };
+    /// If they are malformed.
+    pub fn from_files(both: &[u8], ca_der: Vec<u8>) -> Result<Self, IdentityError> {
         let cut = || IdentityError::Key("node.key is cut short".into());
         let (len, rest) = both.split_first_chunk::<4>().ok_or_else(cut)?;
         let (key, cert) = rest.split_at_checked(u32::from_be_bytes(*len) as usize).ok_or_else(cut)?;
-        Self::from_parts(key.to_vec(), cert.to_vec(), ca).map(Some)
+        Self::from_parts(key.to_vec(), cert.to_vec(), ca_der)
     }
 }
 
@@ -287,22 +254,6 @@ fn renewal(from: Timestamp, until: Timestamp, share: u64) -> Timestamp {
     let least = life / 2;
     let most = life / 10 * 8;
     Timestamp(from.0 + least + (most - least) / 65_536 * share)
-}
-
-/// Write a file that only its owner can read: whole or not at all, durable when this returns.
-///
-/// # Errors
-/// If the disk fails.
-pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temp = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temp, path)?;
-    match path.parent() {
-        Some(dir) => fs::File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -325,19 +276,16 @@ mod tests {
     }
 
     #[test]
-    fn credentials_read_back_as_stored_and_are_private() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path().join("identity");
-        assert!(Credentials::load(&dir).unwrap().is_none());
-        let stored = credentials();
-        stored.store(&dir).unwrap();
-        let loaded = Credentials::load(&dir).unwrap().unwrap();
-        assert_eq!(loaded.identity(), stored.identity());
-        assert_eq!(loaded.not_after(), stored.not_after());
-        for entry in fs::read_dir(&dir).unwrap() {
-            assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o077, 0);
+    fn credentials_read_back_as_they_are_kept_and_damage_is_told() {
+        let kept = credentials();
+        let [(_, ca), _, (_, both)] = kept.files();
+        let read = Credentials::from_files(&both, ca.clone()).unwrap();
+        assert_eq!(read.identity(), kept.identity());
+        assert_eq!(read.not_after(), kept.not_after());
+        for len in [0, 3, 10] {
+            assert!(matches!(Credentials::from_files(&both[..len], ca.clone()), Err(IdentityError::Key(_))));
         }
+        assert!(Credentials::from_files(&both[..both.len() - 1], ca).is_err());
     }
 
     #[test]

@@ -83,14 +83,25 @@ struct Inner {
     stall: Duration,
     uneven: bool,
     rng: ChaCha8Rng,
+    /// The disk that these files are on beside others: what it takes, and whether there is space.
+    machine: Option<SimDisk>,
     power_cuts: Option<PowerCuts>,
     /// Notes that were lost so far.
     notes_lost: u64,
 }
 
 impl Inner {
-    fn has_space(&self) -> io::Result<()> {
-        if self.full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    /// What another durable write takes, if there is space for it.
+    fn durable(&mut self) -> io::Result<Duration> {
+        if let Some(machine) = &self.machine {
+            return machine.durable();
+        }
+        if self.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let (least, most) = self.sync;
+        let took = self.rng.random_range(least..=most);
+        Ok(took + if self.uneven { self.rng.random_range(Duration::ZERO..=self.stall) } else { self.stall })
     }
 
     fn put(&mut self, name: &str, offset: usize, bytes: &[u8]) {
@@ -146,6 +157,13 @@ fn done<T: Send + 'static>(result: io::Result<T>) -> DiskFuture<T> {
     Box::pin(async move { result })
 }
 
+async fn passes(time: Duration) {
+    // What takes no time is not waited for, not even until others had their turn.
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
+
 impl SimDisk {
     /// An empty disk that needs between these two times for a durable write.
     #[must_use]
@@ -163,10 +181,25 @@ impl SimDisk {
             stall: Duration::ZERO,
             uneven: false,
             rng: ChaCha8Rng::seed_from_u64(seed),
+            machine: None,
             power_cuts: None,
             notes_lost: 0,
         };
         Self(Arc::new(Mutex::new(inner)))
+    }
+
+    /// A disk that nothing ails: what is written is there at once.
+    #[must_use]
+    pub fn instant() -> Self {
+        Self::new(0, Default::default())
+    }
+
+    /// Another folder of this disk. A crash has to be told to both.
+    #[must_use]
+    pub fn folder(&self, seed: u64) -> Self {
+        let folder = Self::new(seed, Default::default());
+        folder.lock().machine = Some(self.clone());
+        folder
     }
 
     /// From now on a crash of its machine is as when the power fails: notes of the last seconds may be lost, any sectors of
@@ -198,6 +231,12 @@ impl SimDisk {
     pub fn look_at<T>(&self, seen: u64, look: impl FnOnce(&Files) -> T) -> Option<(u64, T)> {
         let inner = self.lock();
         (inner.version != seen).then(|| (inner.version, look(&inner.files)))
+    }
+
+    /// All files as they are.
+    #[must_use]
+    pub fn copy(&self) -> Files {
+        self.lock().files.clone()
     }
 
     /// How often something was lost or damaged that was durable.
@@ -323,15 +362,7 @@ impl SimDisk {
     /// # Errors
     /// If the disk is full.
     pub fn durable(&self) -> io::Result<Duration> {
-        let mut inner = self.lock();
-        inner.has_space()?;
-        Ok(Self::sync_time(&mut inner))
-    }
-
-    fn sync_time(inner: &mut Inner) -> Duration {
-        let (least, most) = inner.sync;
-        let took = inner.rng.random_range(least..=most);
-        took + if inner.uneven { inner.rng.random_range(Duration::ZERO..=inner.stall) } else { inner.stall }
+        self.lock().durable()
     }
 }
 
@@ -359,16 +390,16 @@ impl Disk for SimDisk {
             let Ok(offset) = usize::try_from(offset) else { return Err(io::ErrorKind::FileTooLarge.into()) };
             let (number, epoch, takes) = {
                 let mut inner = disk.lock();
-                inner.has_space()?;
                 if !inner.files.contains_key(&name) {
                     return Err(not_found());
                 }
+                let takes = inner.durable()?;
                 inner.number += 1;
                 let number = inner.number;
                 inner.under_way.insert(number, UnderWay { name, offset, bytes });
-                (number, inner.epoch, Self::sync_time(&mut inner))
+                (number, inner.epoch, takes)
             };
-            tokio::time::sleep(takes).await;
+            passes(takes).await;
             let mut inner = disk.lock();
             match inner.under_way.remove(&number) {
                 Some(write) if inner.epoch == epoch => {
@@ -386,17 +417,17 @@ impl Disk for SimDisk {
         Box::pin(async move {
             let (epoch, takes) = {
                 let mut inner = disk.lock();
-                inner.has_space()?;
+                // The file's, and its folder's.
+                let takes = inner.durable()? + inner.durable()?;
                 inner.number += 1;
                 let number = inner.number;
                 if let Some(cuts) = &mut inner.power_cuts {
                     cuts.forget(&name);
                     cuts.replacing.insert(number, (name.clone(), bytes.clone()));
                 }
-                // The file's, and its folder's.
-                (inner.epoch, Self::sync_time(&mut inner) + Self::sync_time(&mut inner))
+                (inner.epoch, takes)
             };
-            tokio::time::sleep(takes).await;
+            passes(takes).await;
             let mut inner = disk.lock();
             if inner.epoch != epoch {
                 return Err(io::Error::other("the machine went down"));
@@ -497,6 +528,20 @@ mod tests {
         assert_eq!(notes.keys().cloned().collect::<Vec<_>>(), [vec![1], vec![3]], "{notes:?}");
         assert_eq!(files.keys().cloned().collect::<Vec<_>>(), [vec![1], vec![2]], "{files:?}");
         assert!(holes > 5, "{holes}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_has_the_time_and_space_of_its_disk_and_files_of_its_own() {
+        let disk = disk();
+        let folder = disk.folder(2);
+        disk.set_stall(Duration::from_secs(1));
+        let begun = Instant::now();
+        folder.replace("key", vec![1]).await.unwrap();
+        assert!(begun.elapsed() >= Duration::from_secs(2));
+        assert!(disk.read("key").await.is_err());
+        disk.set_full(true);
+        assert_eq!(folder.replace("key", vec![2]).await.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(folder.read("key").await.unwrap(), [1]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -124,6 +124,19 @@ pub fn begin_clock() {
     BEGAN.with(|began| began.set(Some(now)));
 }
 
+/// Let something happen under virtual time, which begins now.
+pub fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
+    let system = actix_rt::System::with_tokio_rt(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        #[allow(clippy::expect_used, reason = "actix takes no error here, and nothing can go on without it")]
+        runtime.expect("a runtime without threads and sockets")
+    });
+    system.block_on(async {
+        begin_clock();
+        work.await
+    })
+}
+
 /// Run `work` on a fresh thread whose randomness and clocks follow from the seed. A fresh thread, because
 /// hash keys and generators of a thread are drawn once.
 pub fn pinned<T: Send + 'static>(

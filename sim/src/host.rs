@@ -64,6 +64,8 @@ pub struct Host {
     /// Its clock.
     pub clock: WallClock,
     folder: PathBuf,
+    /// What its node keeps of itself: its certificate, whom it knew.
+    pub files: SimDisk,
     /// What its node writes down of its tasks.
     pub records: Records,
     fabric: Fabric,
@@ -152,7 +154,7 @@ pub fn address(number: usize) -> SocketAddr {
 }
 
 impl Host {
-    /// A machine that is off. The folder takes its certificate and its notes.
+    /// A machine that is off.
     #[must_use]
     pub fn new(
         number: usize,
@@ -174,6 +176,7 @@ impl Host {
             disk,
             clock,
             folder,
+            files: SimDisk::instant(),
             records,
             fabric,
             trace,
@@ -238,6 +241,7 @@ impl Host {
                 clock: self.clock.reading(),
             },
             storage: Storage {
+                files: Some(Arc::new(self.files.clone())),
                 raft: Some(Arc::new(self.disk.clone())),
                 tasks: Some(Arc::new(self.records.clone())),
             },
@@ -272,6 +276,7 @@ impl Host {
     pub fn wipe(&mut self) {
         self.trace.note(Some(self.number), "loses all that it had");
         self.disk.wipe();
+        self.files.wipe();
         self.engine.wipe();
         self.records.wipe();
         // Nothing is there, or it is a folder of the simulation's own.
@@ -314,6 +319,7 @@ impl Host {
         self.trace.event(What::Down { host: self.number, killed: true });
         self.fabric.unbind(address(self.number));
         self.disk.crash();
+        self.files.crash();
         self.records.crash();
         life.end().await;
     }

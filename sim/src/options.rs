@@ -190,6 +190,9 @@ pub struct Options {
     /// the machine goes down.
     #[serde(default)]
     pub records: bool,
+    /// Whether their certificates, and what they remember of themselves and the managers, are there, too.
+    #[serde(default)]
+    pub files: bool,
     /// What containers do that they should not.
     pub mishaps: Mishaps,
     /// How often each kind of disaster comes.
@@ -250,6 +253,7 @@ impl Options {
             },
             power_cuts: in_half(0xc07),
             records: in_half(0x7ec0),
+            files: in_half(0xf11e),
             outlives: short_lives && rng.random_bool(OUTLIVES),
             weights: Weights {
                 clock_jump: if short_lives { 0 } else { weights.clock_jump },

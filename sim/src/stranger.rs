@@ -16,6 +16,7 @@ use shoal_wire::codec;
 use shoal_wire::v1::SessionRequest;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::disk::Files;
 use crate::fabric::Fabric;
 use crate::host::{Host, address, clock};
 use crate::judges::host_number;
@@ -90,13 +91,14 @@ impl Stranger {
         if let Some(id) = self.join(&node, &cluster.tokens.worker).await {
             sleep(Duration::from_millis(self.rng.random_range(500..5_000))).await;
             self.trespass(&node, nodes).await;
-            let certificate = self.certificate();
+            let mut certificate = host.files.copy();
+            certificate.retain(|name, _| name.starts_with("identity/"));
             self.remove(Some(id), nodes).await;
             self.must_go(&host, &node).await;
             drop(node);
             host.stop().await?;
             host.wipe();
-            self.return_with(&certificate, &mut host, id, nodes).await?;
+            self.return_with(certificate, &mut host, id, nodes).await?;
         } else {
             sleep(self.at_pace(LATE)).await;
             self.remove(None, nodes).await;
@@ -174,27 +176,16 @@ impl Stranger {
         self.found.push("the stranger cannot be removed".into());
     }
 
-    fn identity(&self) -> PathBuf {
-        self.folder.join(format!("h{}", self.number)).join("identity")
-    }
-
-    /// The files of its certificate.
-    fn certificate(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let files = std::fs::read_dir(self.identity()).into_iter().flatten().flatten();
-        files.filter_map(|file| Some((file.path(), std::fs::read(file.path()).ok()?))).collect()
-    }
-
     /// It comes again with the certificate that it had, and knows nothing else: no manager that knows of its removal may
     /// have anything to do with it for long.
     async fn return_with(
         &mut self,
-        certificate: &[(PathBuf, Vec<u8>)],
+        certificate: Files,
         host: &mut Host,
         id: NodeId,
         nodes: &Nodes,
     ) -> anyhow::Result<()> {
-        std::fs::create_dir_all(self.identity())?;
-        certificate.iter().try_for_each(|(path, bytes)| std::fs::write(path, bytes))?;
+        certificate.into_iter().for_each(|file| host.files.restore(file));
         host.start().await?;
         let Some(node) = host.node().cloned() else { return Ok(()) };
         let description = node.local().description.unwrap_or_default();

@@ -108,9 +108,13 @@ impl World {
     pub fn host(&self, number: usize, folder: &Path) -> Host {
         let seed = self.options.seed.wrapping_mul(1_000).wrapping_add(number as u64);
         let (sync, fabric) = (self.options.sync, self.fabric.clone());
-        let host = Host::new(number, seed, folder, sync, fabric, self.trace.clone());
+        let mut host = Host::new(number, seed, folder, sync, fabric, self.trace.clone());
+        if self.options.files {
+            host.files = host.disk.folder(seed ^ 0xf11e);
+        }
         if self.options.power_cuts {
             host.disk.set_power_cuts(seed);
+            host.files.set_power_cuts(seed ^ 0xf11e);
         }
         if self.options.records {
             host.records.set_disk(host.disk.clone(), seed);

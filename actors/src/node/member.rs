@@ -14,7 +14,7 @@ use shoal_net::task::Scope;
 use shoal_net::{Endpoint, Identity, Peer};
 use shoal_wire::v1::{ManagerAddr, Outcome, SeatRequest, SeatResponse};
 use shoal_wire::{Kind, codec};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::attached::Attached;
 use super::manager::Manager;
@@ -33,6 +33,8 @@ const DESCRIBE_FIRST: Duration = Duration::from_secs(2);
 const RENEW_LOOK_EVERY: Duration = Duration::from_secs(30);
 const ROLE_RETRY_MIN: Duration = Duration::from_millis(500);
 const ROLE_RETRY_MAX: Duration = Duration::from_secs(15);
+const WRITE_RETRY_MIN: Duration = Duration::from_secs(1);
+const WRITE_RETRY_MAX: Duration = Duration::from_secs(30);
 const SEAT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a leaving node waits for its tasks to stop.
 const TASKS_STOP_MAX: Duration = Duration::from_secs(60);
@@ -54,6 +56,10 @@ pub(super) struct Member {
     asking: AtomicBool,
     /// It is about to leave, and wants no seat any more.
     leaving: AtomicBool,
+    /// Held by whoever writes to the disk, until memory says the same.
+    writing: tokio::sync::Mutex<()>,
+    /// Told when something could not be written to the disk.
+    unwritten: Arc<Notify>,
     stop: watch::Sender<bool>,
     scope: Scope,
 }
@@ -171,6 +177,8 @@ impl Member {
             manager: Mutex::default(),
             asking: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            writing: tokio::sync::Mutex::default(),
+            unwritten: Arc::default(),
             stop,
             scope,
         });
@@ -183,6 +191,7 @@ impl Member {
         member.scope.spawn(witness::publish(member.membership.clone(), identity.node_id, incarnation));
         member.scope.spawn(Self::follow_news(Arc::downgrade(&member), news));
         member.scope.spawn(Self::keep_renewed(Arc::downgrade(&member), inner.clock.clone()));
+        member.scope.spawn(Self::keep_written(Arc::downgrade(&member), Arc::clone(&member.unwritten)));
         member.publish_role(identity.role);
         Ok(member)
     }
@@ -203,8 +212,47 @@ impl Member {
         self.description.borrow().clone()
     }
 
-    pub(super) fn saved(&self) -> Saved {
-        locked(&self.saved).clone()
+    /// Remember something beyond a restart.
+    pub(super) async fn remember(&self, change: impl FnOnce(&mut Saved)) {
+        change(&mut locked(&self.saved));
+        let _writing = self.writing.lock().await;
+        if let Err(error) = self.save().await {
+            tracing::error!(%error, "cannot save the node's state; will try again");
+            self.unwritten.notify_one();
+        }
+    }
+
+    async fn save(&self) -> std::io::Result<()> {
+        let saved = locked(&self.saved).clone();
+        self.node.0.data.save(&saved).await
+    }
+
+    /// Write down once more what found no room, until it is there: a certificate that is renewed in memory alone is lost with the
+    /// process, and the one before it ends.
+    async fn keep_written(member: std::sync::Weak<Self>, unwritten: Arc<Notify>) {
+        loop {
+            unwritten.notified().await;
+            let mut delay = WRITE_RETRY_MIN;
+            loop {
+                tokio::time::sleep(delay).await;
+                let Some(member) = member.upgrade() else { return };
+                match member.write_again().await {
+                    Ok(()) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "the certificate and the node's state are not written yet");
+                    }
+                }
+                delay = (delay * 2).min(WRITE_RETRY_MAX);
+            }
+            tracing::info!("the certificate and the node's state are written");
+        }
+    }
+
+    async fn write_again(&self) -> std::io::Result<()> {
+        let _writing = self.writing.lock().await;
+        let credentials = locked(&self.credentials).clone();
+        self.node.0.data.store(&credentials).await?;
+        self.save().await
     }
 
     pub(super) fn manager(&self) -> Option<Arc<Manager>> {
@@ -283,7 +331,7 @@ impl Member {
                 }
                 ClusterNews::Told { role, removed } => {
                     member.node.0.endpoint.set_banned(removed.into_iter().collect());
-                    member.remember_managers();
+                    member.remember_managers().await;
                     let has = member.identity().role;
                     let serves = member.manager().is_some();
                     if role != has || serves != (role == Role::Manager) {
@@ -357,14 +405,10 @@ impl Member {
         });
     }
 
-    fn remember_managers(&self) {
+    async fn remember_managers(&self) {
         let managers: Vec<ManagerAddr> = self.directory.managers();
-        let mut saved = locked(&self.saved);
-        if saved.managers != managers {
-            saved.managers = managers;
-            if let Err(error) = self.node.0.data.save(&saved) {
-                tracing::warn!(%error, "cannot save the managers' addresses");
-            }
+        if locked(&self.saved).managers != managers {
+            self.remember(|saved| saved.managers = managers).await;
         }
     }
 
@@ -386,8 +430,10 @@ impl Member {
                 format!("the new certificate ended {} s ago: check the clocks", now.since(until).as_secs());
             return Err(crate::identity::JoinError::Answer(words));
         }
-        if let Err(error) = credentials.store(&self.node.0.data.identity()) {
-            tracing::error!(%error, "the new certificate cannot be stored");
+        let _writing = self.writing.lock().await;
+        if let Err(error) = self.node.0.data.store(&credentials).await {
+            tracing::error!(%error, "the new certificate cannot be stored; will try again");
+            self.unwritten.notify_one();
         }
         self.directory.set_managers(&joined.managers);
         let credentials = Arc::new(credentials);

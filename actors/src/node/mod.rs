@@ -103,6 +103,8 @@ pub struct NodeConfig {
 /// Storage in place of the data folder's, for the simulator: it decides what a crash leaves of it.
 #[derive(Clone, Default)]
 pub struct Storage {
+    /// Of its certificate, and of what it remembers of itself and the managers.
+    pub files: Option<Arc<dyn Disk>>,
     /// Of consensus.
     pub raft: Option<Arc<dyn Disk>>,
     /// Of the tasks.
@@ -153,10 +155,10 @@ impl Node {
     pub async fn start(mut config: NodeConfig) -> Result<Self, ApiError> {
         let router = Router::new();
         let scope = config.socket.scope.clone();
-        let data = Files::new(&config.data_dir);
-        config.socket.reset_key = Some(data.reset_key().map_err(internal)?);
+        let data = Files::new(&config.data_dir, config.storage.files.clone()).map_err(internal)?;
+        config.socket.reset_key = Some(data.reset_key().await.map_err(internal)?);
         let endpoint = Endpoint::bind(config.socket, router.clone()).map_err(internal)?;
-        let mut saved = data.load().map_err(internal)?;
+        let mut saved = data.load().await.map_err(internal)?;
         let node = Self(Arc::new(Inner {
             data,
             listen: config.listen,
@@ -184,7 +186,7 @@ impl Node {
         }));
         let collector = collect::NodeCollector(Arc::downgrade(&node.0));
         node.0.metrics.with_registry(|registry| registry.register_collector(Box::new(collector)));
-        let credentials = Credentials::load(&node.0.data.identity()).map_err(internal)?;
+        let credentials = node.0.data.credentials().await.map_err(internal)?;
         let Some(credentials) = credentials else { return Ok(node) };
         // The leader may name this node's role before its raft is open: that is no promotion, and must wait.
         let held = node.clone();
@@ -194,7 +196,7 @@ impl Node {
             return Ok(node);
         }
         saved.incarnation += 1;
-        node.0.data.save(&saved).map_err(internal)?;
+        node.0.data.save(&saved).await.map_err(internal)?;
         let member = node.start_member(credentials, saved).await?;
         if member.identity().role == Role::Manager {
             let raft = node.open_raft(&member, config.force_new_cluster).await?;
@@ -447,14 +449,14 @@ impl Node {
         crate::raft::forget(&self.0.data.raft(), self.0.storage.raft.as_ref(), member.node_id()).await
     }
 
-    /// Forget all of consensus, wherever it is kept.
-    async fn wipe_raft(&self) -> std::io::Result<()> {
+    /// Forget the cluster: its consensus, wherever that is kept, and then the rest.
+    async fn wipe(&self) -> std::io::Result<()> {
         if let Some(disk) = &self.0.storage.raft {
             for name in disk.list().await? {
                 disk.remove(&name).await?;
             }
         }
-        self.0.data.wipe_raft()
+        self.0.data.wipe().await
     }
 
     /// The cluster removed this node: it stops its tasks and says so until it leaves.
@@ -463,11 +465,7 @@ impl Node {
         tracing::error!(why, "this node is a member no longer");
         if let Some(member) = self.take_member() {
             let _ = member.runner.leave().await;
-            let mut saved = member.saved();
-            saved.error = Some(why.to_owned());
-            if let Err(error) = self.0.data.save(&saved) {
-                tracing::error!(%error, "cannot save the node's state");
-            }
+            member.remember(|saved| saved.error = Some(why.to_owned())).await;
             member.tasks_gone().await;
             member.stop().await;
         }
@@ -523,10 +521,9 @@ impl Node {
             manager: Some(ManagerStatus { addr: addr.to_string() }),
             ..NodeObject::default()
         };
-        credentials.store(&self.0.data.identity()).map_err(internal)?;
         let managers = vec![shoal_wire::v1::ManagerAddr { node_id, addr: addr.to_string() }];
         let saved = Saved { incarnation: 1, managers, advertise: options.advertise, error: None };
-        self.0.data.save(&saved).map_err(internal)?;
+        self.0.data.enter(&saved, &credentials).await.map_err(internal)?;
         let member = self.start_member(credentials, saved).await?;
         let raft = self.open_raft(&member, false).await?;
         raft.bootstrap().await.map_err(internal)?;
@@ -565,14 +562,13 @@ impl Node {
             crate::identity::join(&self.0.endpoint, &remotes, &options.token, &joining)
                 .await
                 .map_err(join_error)?;
-        credentials.store(&self.0.data.identity()).map_err(internal)?;
         let mut managers = joined.managers;
         if managers.is_empty() {
             return Err(ApiError::Internal("the manager named no managers".into()));
         }
         managers.sort();
         let saved = Saved { incarnation: 1, managers, advertise: options.advertise, error: None };
-        self.0.data.save(&saved).map_err(internal)?;
+        self.0.data.enter(&saved, &credentials).await.map_err(internal)?;
         let member = self.start_member(credentials, saved).await?;
         if joined.role != Role::Manager {
             return Ok((member, None));
@@ -588,7 +584,7 @@ impl Node {
             member.stop().await;
         }
         self.0.endpoint.set_credentials(None);
-        if let Err(error) = self.wipe_raft().await.and_then(|()| self.0.data.wipe()) {
+        if let Err(error) = self.wipe().await {
             tracing::error!(%error, "cannot clean the data folder");
         }
         self.set_status(LocalState::Inactive, "");
@@ -767,8 +763,7 @@ impl Node {
             member.stop().await;
         }
         self.0.endpoint.set_credentials(None);
-        self.wipe_raft().await.map_err(internal)?;
-        self.0.data.wipe().map_err(internal)?;
+        self.wipe().await.map_err(internal)?;
         self.set_status(LocalState::Inactive, "");
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The disk as the log sees it: a few operations on files of one folder, each durable when it is done.
+//! The disk as the log and a node's own files see it: a few operations on files of one folder, each durable when it is done.
 
 use std::io;
 
@@ -7,7 +7,8 @@ use futures_util::future::BoxFuture;
 /// The outcome of a disk operation, later.
 pub type DiskFuture<T> = BoxFuture<'static, io::Result<T>>;
 
-/// Files in one private folder. Operations of one caller are done in the order in which they were awaited.
+/// Files in one private folder; a name may begin with another folder in it, which is there. Operations of one caller are done in the
+/// order in which they were awaited.
 ///
 /// [`super::FileDisk`] does them on a thread of its own; a simulator may keep the files in memory, lose what
 /// was not synced, tear writes, be slow or full.

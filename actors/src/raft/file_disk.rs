@@ -47,7 +47,7 @@ impl FileDisk {
         fs::set_permissions(dir, Permissions::from_mode(0o700))?;
         let mut worker = Worker { dir: dir.to_owned(), open: None };
         let (jobs, queue): (Sender<Job>, Receiver<Job>) = mpsc::channel();
-        std::thread::Builder::new().name("raft-disk".into()).spawn(move || {
+        std::thread::Builder::new().name("disk".into()).spawn(move || {
             for job in queue {
                 job(&mut worker);
             }
@@ -128,9 +128,9 @@ impl Disk for FileDisk {
 
     fn remove(&self, name: &str) -> DiskFuture<()> {
         let name = name.to_owned();
-        self.run(move |worker| match fs::remove_file(worker.dir.join(name)) {
+        self.run(move |worker| match fs::remove_file(worker.dir.join(&name)) {
             // Without that it may be back after a power cut.
-            Ok(()) => File::open(&worker.dir)?.sync_all(),
+            Ok(()) => worker.sync_folder_of(&name),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         })
@@ -187,13 +187,18 @@ impl Worker {
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&temporary, self.dir.join(name))?;
-            File::open(&self.dir)?.sync_all()
+            self.sync_folder_of(name)
         })();
         if written.is_err() {
             // It takes space that may be what is missing.
             let _ = fs::remove_file(&temporary);
         }
         written
+    }
+
+    fn sync_folder_of(&self, name: &str) -> io::Result<()> {
+        let file = self.dir.join(name);
+        File::open(file.parent().unwrap_or(&self.dir))?.sync_all()
     }
 
     fn note(&self, name: &str, bytes: &[u8]) -> io::Result<()> {

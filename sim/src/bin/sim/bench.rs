@@ -86,7 +86,7 @@ fn options(seed: u64, depth: Depth, pace: Pace, seconds: u64) -> Options {
 fn large(nodes: usize, tasks: usize) -> anyhow::Result<Figures> {
     let folder = one::folder()?;
     let path = folder.path().to_owned();
-    let told = hooks::pinned(1, move || one::in_virtual_time(large::run(nodes, tasks, &path)));
+    let told = hooks::pinned(1, move || hooks::in_virtual_time(large::run(nodes, tasks, &path)));
     told.map_err(|_| anyhow::anyhow!("the large cluster crashed"))?
 }
 

@@ -81,21 +81,8 @@ pub(crate) fn live(plan: &Plan, keep: bool) -> anyhow::Result<(Outcome, Vec<Even
     Ok((outcome, told.events))
 }
 
-/// Let something happen under virtual time, which begins now.
-pub(crate) fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
-    let system = actix_rt::System::with_tokio_rt(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        #[allow(clippy::expect_used, reason = "actix takes no error here, and nothing can go on without it")]
-        runtime.expect("a runtime without threads and sockets")
-    });
-    system.block_on(async {
-        hooks::begin_clock();
-        work.await
-    })
-}
-
 fn simulate(plan: &Plan, folder: &Path, keep: bool) -> anyhow::Result<Told> {
-    in_virtual_time(async {
+    hooks::in_virtual_time(async {
         let began = tokio::time::Instant::now();
         let trace = Trace::new(keep);
         let report = run::run(plan, folder, &trace).await;
