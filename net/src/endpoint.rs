@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::AsyncUdpSocket;
-use shoal_core::model::{NodeId, Role};
+use shoal_core::model::{ClusterId, NodeId, Role};
 use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::codec::MESSAGE_BYTES_MAX;
 use shoal_wire::v1::Hello;
@@ -168,6 +168,11 @@ impl Inner {
         self.credentials().map(|c| *c.identity())
     }
 
+    /// As which node of which cluster it speaks.
+    pub(crate) fn member(&self) -> Option<(NodeId, ClusterId)> {
+        self.identity().map(|us| (us.node_id, us.cluster_id))
+    }
+
     pub(crate) fn is_banned(&self, node: NodeId) -> bool {
         let banned = self.banned.read().unwrap_or_else(PoisonError::into_inner).contains(&node);
         banned && !is_put_back(Bug::RemovedNotRefused)
@@ -243,6 +248,10 @@ impl Inner {
             other => CallError::Unreachable(other.to_string()),
         })?;
         self.tracked.add(identity.map(|i| i.node_id), &connection);
+        if us.is_some() && self.member().map(|(node, _)| node) != us {
+            connection.close(close::DONE, server::LEFT);
+            return Err(CallError::Unreachable("this node left the cluster".into()));
+        }
         Ok(connection)
     }
 }
@@ -337,7 +346,7 @@ impl Endpoint {
         // and still prove less: it was made from an older state. After that: what is dialled meanwhile must not be either.
         inner.pool.clear();
         if left {
-            inner.tracked.close(|_| true, close::DONE, "left the cluster");
+            inner.tracked.close(|_| true, close::DONE, server::LEFT);
             self.set_banned(BTreeSet::new());
         }
     }

@@ -85,6 +85,9 @@ pub trait Handler: Send + Sync + 'static {
     ) -> BoxFuture<'static, ()>;
 }
 
+/// Said to all when the node leaves.
+pub(crate) const LEFT: &str = "left the cluster";
+
 /// Kinds that begin a stream instead of a call.
 pub(crate) const fn is_stream(kind: Kind) -> bool {
     matches!(kind, Kind::Session | Kind::Connect | Kind::Packets)
@@ -109,6 +112,7 @@ pub(crate) async fn accept_all(inner: Arc<Inner>) {
 }
 
 async fn serve(inner: Arc<Inner>, arriving: Arriving) {
+    let us = inner.member();
     let line = match arriving.await {
         Ok(line) => line,
         Err(error) => {
@@ -128,6 +132,11 @@ async fn serve(inner: Arc<Inner>, arriving: Arriving) {
         return line.close(code, why);
     }
     inner.tracked.add(caller.identity.as_ref().map(|i| i.node_id), &line);
+    // It left while hands were shaken, and may be another node by now: what is said here is meant for the former one.
+    if inner.member() != us {
+        count(&inner.counters.refused_callers_total);
+        return line.close(close::DONE, LEFT);
+    }
     if protocol == Protocol::Gossip {
         inner.gossip_accepted(&*line, caller.addr);
     }
