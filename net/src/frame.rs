@@ -98,7 +98,9 @@ pub struct FrameSender {
 }
 
 impl FrameSender {
-    pub(crate) fn new(stream: Box<dyn Tx>) -> Self {
+    /// Of a stream.
+    #[must_use]
+    pub fn new(stream: Box<dyn Tx>) -> Self {
         Self::with(stream, Vec::new())
     }
 

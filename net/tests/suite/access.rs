@@ -7,9 +7,11 @@ use std::time::Duration;
 use shoal_core::model::{ClusterId, NodeId, Role};
 use shoal_net::ca::ca_digest;
 use shoal_net::identity::Credentials;
+use shoal_net::line::{Dial, Expected, Line, Proof};
 use shoal_net::task::Scope;
 use shoal_net::*;
-use shoal_wire::{Kind, Protocol};
+use shoal_wire::v1::Hello;
+use shoal_wire::{Kind, Protocol, codec};
 use tokio::time::Instant;
 
 use crate::support::*;
@@ -201,6 +203,39 @@ pub async fn a_node_that_left_is_heard_no_more(ground: Arc<dyn Ground>) {
     send(&caller, &to, Kind::Session).await.unwrap();
     caller.set_credentials(None);
     assert!(send(&caller, &to, Kind::Session).await.is_err());
+}
+
+/// Say something on a line; the whole answer, if there is one.
+async fn say(line: &Arc<dyn Line>, kind: Kind, body: Vec<u8>) -> Option<Vec<u8>> {
+    let (tx, mut rx) = line.open().await.ok()?;
+    FrameSender::new(tx).send(kind, body).await.ok()?;
+    let mut heard = Vec::new();
+    while let Some(bytes) = tokio::time::timeout(WAIT, rx.read()).await.ok()?.ok()? {
+        heard.extend_from_slice(&bytes);
+    }
+    (!heard.is_empty()).then_some(heard)
+}
+
+pub async fn who_meant_a_node_that_left_is_not_answered_by_the_one_in_its_place(ground: Arc<dyn Ground>) {
+    let world = World::new(&ground);
+    let (manager, to) = world.node(1, Role::Manager);
+    let us = world.credentials(2, Role::Manager);
+    let hello = codec::encode(&Hello { node_id: Some(us.identity().node_id), minor: 0 }).unwrap();
+    let carrier = world.carrier(Scope::new(), Some(&us));
+    for leaves in [false, true] {
+        let (expected, proof) = (Expected::Role(Role::Manager), Proof::Certificate(us.clone()));
+        let dial = Dial { addr: to.addr, protocol: Protocol::Raft, expected, proof };
+        let line = carrier.dial(dial).await.unwrap();
+        if leaves {
+            // Before hands are shaken.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            manager.set_credentials(None);
+            manager.set_credentials(Some(world.credentials(3, Role::Manager)));
+        }
+        let _ = say(&line, Kind::Hello, hello.clone()).await;
+        let heard = say(&line, Kind::RaftVote, vec![7]).await;
+        assert_eq!(heard.is_some_and(|heard| heard.ends_with(&[7])), !leaves);
+    }
 }
 
 pub async fn calls_to_nobody_end_in_time(ground: Arc<dyn Ground>) {

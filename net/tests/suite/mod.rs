@@ -21,6 +21,7 @@ macro_rules! cases {
                 a_promoted_node_speaks_with_its_new_role,
                 a_renewed_certificate_is_what_others_see_from_then_on,
                 a_node_that_left_is_heard_no_more,
+                who_meant_a_node_that_left_is_not_answered_by_the_one_in_its_place,
                 calls_to_nobody_end_in_time,
                 large_messages_pass_and_larger_are_refused_by_name,
                 no_connection_is_ever_resumed;
