@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::AsyncUdpSocket;
-use shoal_core::model::{ClusterId, NodeId, Role};
+use shoal_core::model::{NodeId, Role};
 use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::codec::MESSAGE_BYTES_MAX;
 use shoal_wire::v1::Hello;
@@ -168,9 +168,9 @@ impl Inner {
         self.credentials().map(|c| *c.identity())
     }
 
-    /// As which node of which cluster it speaks.
-    pub(crate) fn member(&self) -> Option<(NodeId, ClusterId)> {
-        self.identity().map(|us| (us.node_id, us.cluster_id))
+    /// As which node it speaks; another one after it left and joined again.
+    pub(crate) fn node_id(&self) -> Option<NodeId> {
+        self.identity().map(|us| us.node_id)
     }
 
     pub(crate) fn is_banned(&self, node: NodeId) -> bool {
@@ -248,7 +248,7 @@ impl Inner {
             other => CallError::Unreachable(other.to_string()),
         })?;
         self.tracked.add(identity.map(|i| i.node_id), &connection);
-        if us.is_some() && self.member().map(|(node, _)| node) != us {
+        if us.is_some() && self.node_id() != us {
             connection.close(close::DONE, server::LEFT);
             return Err(CallError::Unreachable("this node left the cluster".into()));
         }

@@ -112,7 +112,7 @@ pub(crate) async fn accept_all(inner: Arc<Inner>) {
 }
 
 async fn serve(inner: Arc<Inner>, arriving: Arriving) {
-    let us = inner.member();
+    let us = inner.node_id();
     let line = match arriving.await {
         Ok(line) => line,
         Err(error) => {
@@ -133,7 +133,7 @@ async fn serve(inner: Arc<Inner>, arriving: Arriving) {
     }
     inner.tracked.add(caller.identity.as_ref().map(|i| i.node_id), &line);
     // It left while hands were shaken, and may be another node by now: what is said here is meant for the former one.
-    if inner.member() != us {
+    if inner.node_id() != us {
         count(&inner.counters.refused_callers_total);
         return line.close(close::DONE, LEFT);
     }
@@ -197,7 +197,7 @@ async fn greet(inner: &Inner, line: &dyn Line) -> Result<Hello, ()> {
     let mut rx = FrameReceiver::new(rx);
     let frame = rx.recv().await.ok().flatten().filter(|f| f.kind == Kind::Hello).ok_or(())?;
     let hello: Hello = codec::decode(&frame.body).map_err(|_| ())?;
-    let ours = Hello { node_id: inner.identity().map(|i| i.node_id), minor: 0 };
+    let ours = Hello { node_id: inner.node_id(), minor: 0 };
     respond(&mut *tx, answer::DONE, &codec::encode(&ours).map_err(|_| ())?).await;
     Ok(hello)
 }

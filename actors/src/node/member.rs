@@ -216,8 +216,13 @@ impl Member {
     pub(super) async fn remember(&self, change: impl FnOnce(&mut Saved)) {
         change(&mut locked(&self.saved));
         let _writing = self.writing.lock().await;
-        if let Err(error) = self.save().await {
-            tracing::error!(%error, "cannot save the node's state; will try again");
+        self.see_to(self.save().await);
+    }
+
+    /// What found no room is written later; what failed names its file.
+    fn see_to(&self, written: std::io::Result<()>) {
+        if let Err(error) = written {
+            tracing::error!(%error, "cannot be written; will try again");
             self.unwritten.notify_one();
         }
     }
@@ -431,10 +436,7 @@ impl Member {
             return Err(crate::identity::JoinError::Answer(words));
         }
         let _writing = self.writing.lock().await;
-        if let Err(error) = self.node.0.data.store(&credentials).await {
-            tracing::error!(%error, "the new certificate cannot be stored; will try again");
-            self.unwritten.notify_one();
-        }
+        self.see_to(self.node.0.data.store(&credentials).await);
         self.directory.set_managers(&joined.managers);
         let credentials = Arc::new(credentials);
         *locked(&self.credentials) = credentials.clone();

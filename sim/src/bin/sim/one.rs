@@ -28,7 +28,7 @@ struct Told {
     events: Vec<Event>,
 }
 
-/// Where the simulated hosts keep their certificates: memory, if the machine has such a folder.
+/// The simulated hosts' data folders, on which they keep nothing: in memory, if the machine has such a folder.
 pub(crate) fn folder() -> anyhow::Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };

@@ -5,8 +5,8 @@
 //!
 //! A client on h3 asks for a task on h2: through a proxy on h2 itself (*local*), and through one on h1 (*remote*). There the peer
 //! is HAProxy on h1, mutual TLS, HAProxy on h2: what a mesh of it would be. *Bare splice* does nothing but let the kernel move
-//! bytes, with two threads to each connection: for throughput it is what a local proxy can reach at most. All hosts share this machine's processors, so compare
-//! columns, not machines.
+//! bytes, with two threads to each connection: for throughput it is what a local proxy can reach at most. All hosts share this
+//! machine's processors, so compare columns, not machines.
 //!
 //! `--only` measures the figures alone whose name, or whose way and name, has these words: `--only "local new"`.
 //!
