@@ -35,6 +35,11 @@ impl Addresses for Here {
 fn task(after: Duration) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    answer(listener, after);
+    port
+}
+
+fn answer(listener: TcpListener, after: Duration) {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -53,7 +58,6 @@ fn task(after: Duration) -> u16 {
             });
         }
     });
-    port
 }
 
 /// A node with one published port, and where that is.
@@ -138,6 +142,30 @@ fn is_answered(mut stream: &TcpStream) -> bool {
 /// Whether it ends in peace.
 fn ends(mut stream: &TcpStream) -> bool {
     matches!(stream.read(&mut [0]), Ok(0))
+}
+
+#[test]
+fn a_task_that_has_just_started_is_waited_for_until_it_listens() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let node = Node::start(port);
+    let clients: Vec<_> = (0..8).map(|_| node.connect()).collect();
+    clients.iter().for_each(|client| ask(client, ONCE));
+    thread::sleep(Duration::from_millis(500));
+    answer(TcpListener::bind(("127.0.0.1", port)).unwrap(), Duration::ZERO);
+    assert!(clients.iter().all(|client| is_answered(client) && ends(client)));
+    let stats = node.proxy.stats();
+    assert_eq!(stats.ports.iter().map(|port| port.refused).sum::<u64>(), 0, "{stats:?}");
+}
+
+#[test]
+fn a_task_that_never_listens_is_not_waited_for_without_end() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let node = Node::start(port);
+    let (client, begun) = (node.connect(), Instant::now());
+    ask(&client, ONCE);
+    let broken = (&client).read(&mut [0]).unwrap_err();
+    assert_eq!(broken.kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(begun.elapsed() > Duration::from_secs(1) && begun.elapsed() < MOST * 2, "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use shoal_wire::v1::{ConnectRequest, connect_answer};
 use shoal_wire::{Kind, codec};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::flows::Counted;
@@ -29,8 +29,11 @@ use crate::{CallError, Peer};
 const CONNECT_MAX: Duration = Duration::from_millis(1_500);
 /// Tasks tried for one connection.
 const TRIES_MAX: usize = 8;
-/// While all tasks say that they are about to stop, others are waited for this long: who takes over is told any moment.
+/// While no task takes a connection, but one will any moment, it is waited for this long: for who takes over, where all say
+/// that they are about to stop, and for who has just started and does not listen yet.
 const TAKEOVER_MAX: Duration = Duration::from_secs(3);
+/// One that does not listen yet is asked again after this, and after twice as long each time, up to the second value.
+const LISTENS_YET: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// The way to a task: a socket, or a stream to its node and what came on it already.
@@ -177,6 +180,43 @@ impl Drop for Open<'_> {
     }
 }
 
+/// What a connection that no task takes may still wait for.
+struct Patience {
+    until: Instant,
+    /// Some said that they are about to stop: who takes over is told any moment.
+    draining: bool,
+    /// Those that were tried, and have started so lately that they may not listen yet.
+    young: Vec<TaskId>,
+    /// They are asked again after this.
+    pause: Duration,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self {
+            until: Instant::now() + TAKEOVER_MAX,
+            draining: false,
+            young: Vec::new(),
+            pause: LISTENS_YET.0,
+        }
+    }
+
+    /// Returns once another look is worth it; false if there is nothing to wait for, or no more time. Who may listen by then
+    /// counts as not tried.
+    async fn wait(&mut self, changed: &mut watch::Receiver<u64>, tried: &mut Vec<TaskId>) -> bool {
+        let again_at = match (self.young.is_empty(), self.draining) {
+            (true, false) => return false,
+            (true, true) => self.until,
+            (false, _) => self.until.min(Instant::now() + self.pause),
+        };
+        let _ = timeout_at(again_at, changed.changed()).await;
+        tried.retain(|task| !self.young.contains(task));
+        self.young.clear();
+        self.pause = LISTENS_YET.1.min(self.pause * 2);
+        Instant::now() < self.until
+    }
+}
+
 /// A task that takes the connection; none if nobody does.
 pub(super) async fn find<L: Local>(
     shared: &Arc<Shared>,
@@ -186,8 +226,7 @@ pub(super) async fn find<L: Local>(
     server: SocketAddr,
 ) -> Option<(Way<L>, Counted)> {
     let mut tried: Vec<TaskId> = Vec::new();
-    let (mut tries, mut draining) = (0, false);
-    let takeover_by = Instant::now() + TAKEOVER_MAX;
+    let (mut tries, mut patience) = (0, Patience::new());
     let mut changed = shared.changed.subscribe();
     let turn = counters.accepted.load(Ordering::Relaxed) as usize;
     while tries < TRIES_MAX {
@@ -199,7 +238,7 @@ pub(super) async fn find<L: Local>(
             Load { open, failed, tried: tried.contains(&backend.task) }
         };
         let Some(backend) = choose(&route.backends, load, shared.node, turn) else {
-            if !draining || timeout_at(takeover_by, changed.changed()).await.is_err() {
+            if !patience.wait(&mut changed, &mut tried).await {
                 return None;
             }
             continue;
@@ -208,11 +247,15 @@ pub(super) async fn find<L: Local>(
             ConnectRequest { task: backend.task, port: *target, protocol: spot.protocol, client, server };
         match connect(shared, route, backend, &request).await {
             Ok(found) => return Some(found),
-            Err(Refused::Draining) => draining = true,
+            Err(Refused::Draining) => patience.draining = true,
             Err(Refused::Failed(why)) => {
-                tries += 1;
                 tracing::debug!(task = %backend.task, why, "a task did not take a connection");
                 shared.flows.failed(backend.task);
+                if shared.flows.is_young(backend.task) {
+                    patience.young.push(backend.task);
+                } else {
+                    tries += 1;
+                }
             }
             Err(Refused::Silent(why)) => {
                 tries += 1;
@@ -276,8 +319,55 @@ pub(super) async fn connect_here<L: Local>(
     let result =
         timeout(CONNECT_MAX, open).await.unwrap_or_else(|_| Err("it does not answer in time".into()));
     result.map_err(|why| {
-        // It may have got another address.
-        shared.forget_address(request.task);
+        shared.doubt_address(request.task);
         Refused::Failed(why)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: TaskId = TaskId::from_u128(1);
+    const TWO: TaskId = TaskId::from_u128(2);
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_waited_for_where_nothing_is_to_come() {
+        let (_sender, mut changed) = watch::channel(0);
+        let (begun, mut tried) = (Instant::now(), vec![ONE]);
+        assert!(!Patience::new().wait(&mut changed, &mut tried).await);
+        assert_eq!((begun.elapsed(), tried), (Duration::ZERO, vec![ONE]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_over_is_waited_for_until_it_is_told() {
+        let (sender, mut changed) = watch::channel(0);
+        let (begun, mut tried) = (Instant::now(), vec![ONE]);
+        let mut patience = Patience { draining: true, ..Patience::new() };
+        sender.send_replace(1);
+        assert!(patience.wait(&mut changed, &mut tried).await);
+        assert_eq!((begun.elapsed(), &tried), (Duration::ZERO, &vec![ONE]), "it was told already");
+        assert!(!patience.wait(&mut changed, &mut tried).await);
+        assert_eq!(begun.elapsed(), TAKEOVER_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_not_listen_yet_is_asked_again_and_again_for_a_while() {
+        let (_sender, mut changed) = watch::channel(0);
+        let (begun, mut patience, mut times) = (Instant::now(), Patience::new(), 0);
+        loop {
+            let mut tried = vec![ONE, TWO];
+            patience.young.push(TWO);
+            let before = Instant::now();
+            let goes_on = patience.wait(&mut changed, &mut tried).await;
+            assert!(before.elapsed() <= LISTENS_YET.1);
+            if !goes_on {
+                break;
+            }
+            assert_eq!(tried, [ONE], "it is not asked again");
+            times += 1;
+        }
+        assert_eq!(begun.elapsed(), TAKEOVER_MAX);
+        assert!((10..20).contains(&times), "{times} times");
+    }
 }

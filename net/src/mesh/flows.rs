@@ -14,6 +14,8 @@ use super::table::News;
 const FAILED_FOR: Duration = Duration::from_secs(2);
 /// A task that drained is remembered for so long, for those who have not heard.
 const DRAINED_FOR: Duration = Duration::from_secs(600);
+/// A task that began to take traffic so lately may not listen yet.
+const YOUNG_FOR: Duration = Duration::from_secs(10);
 /// Tasks remembered before the old ones are looked through.
 const PRUNE_AT: usize = 1024;
 
@@ -74,6 +76,8 @@ impl Flow {
 struct Inner {
     tasks: BTreeMap<TaskId, Flow>,
     nodes: BTreeMap<NodeId, Instant>,
+    /// Tasks that began to take traffic lately, and when.
+    young: BTreeMap<TaskId, Instant>,
     /// This node takes no more traffic.
     closing: bool,
 }
@@ -160,9 +164,11 @@ impl Flows {
         Ok(Counted { flows: self.clone(), task, word: flow.word.subscribe() })
     }
 
-    /// Tell connections whose task takes traffic no more.
+    /// Tell connections whose task takes traffic no more, and remember which tasks begin to.
     pub(super) fn follow(&self, news: &News) {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        inner.young.retain(|id, since| since.elapsed() < YOUNG_FOR && !news.gone.contains(id));
+        inner.young.extend(news.come.iter().map(|id| (*id, Instant::now())));
         let gone = news.gone.iter().map(|id| (id, Word::Leave));
         for (id, word) in gone.chain(news.come.iter().map(|id| (id, Word::Stay))) {
             if let Some(flow) = inner.tasks.get(id) {
@@ -178,6 +184,11 @@ impl Flows {
         let flow = inner.tasks.get(&task);
         let failed = lately(flow.and_then(|flow| flow.failed_at)) || lately(inner.nodes.get(&node).copied());
         (flow.map_or(0, |flow| *flow.open.borrow()), failed)
+    }
+
+    /// Whether a task began to take traffic so lately that it may not listen yet.
+    pub(super) fn is_young(&self, task: TaskId) -> bool {
+        self.lock().young.get(&task).is_some_and(|since| since.elapsed() < YOUNG_FOR)
     }
 
     /// A connection to a task could not be made.
@@ -270,6 +281,21 @@ mod tests {
         assert_eq!(after.word(), Word::Close, "a task that leaves changes nothing");
         assert_eq!(flows.cut_all(), 2);
         before.cut().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_is_young_for_a_while_after_it_came() {
+        let flows = Flows::default();
+        assert!(!flows.is_young(TASK), "nobody told of it");
+        flows.follow(&News { come: [TASK].into(), ..News::default() });
+        tokio::time::advance(YOUNG_FOR / 2).await;
+        flows.follow(&News::default());
+        assert!(flows.is_young(TASK));
+        tokio::time::advance(YOUNG_FOR / 2).await;
+        assert!(!flows.is_young(TASK));
+        flows.follow(&News { come: [TASK].into(), ..News::default() });
+        flows.follow(&News { gone: [TASK].into(), ..News::default() });
+        assert!(!flows.is_young(TASK) && flows.lock().young.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

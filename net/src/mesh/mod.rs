@@ -23,7 +23,7 @@ mod upstream;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shoal_core::mesh::{Options, RouteChange};
 use shoal_core::model::{NodeId, Task, TaskId};
@@ -42,6 +42,8 @@ pub use stats::{MeshStats, PortStats, TIMES_US, Times};
 const CONNECTIONS_MAX: usize = 65_536;
 /// An address that this host gets or loses is noticed within this.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(2);
+/// Where a task answers is not asked again sooner.
+const ADDRESS_HOLDS: Duration = Duration::from_secs(1);
 /// What is broken off lets go of its sockets within this.
 const CUT_MAX: Duration = Duration::from_millis(200);
 
@@ -75,8 +77,8 @@ pub(crate) struct Shared {
     /// Ports are about to be closed.
     closing: watch::Sender<bool>,
     flows: Flows,
-    /// Where local tasks answer, as last seen.
-    known: Mutex<BTreeMap<TaskId, IpAddr>>,
+    /// Where local tasks answer, as last seen, and when.
+    known: Mutex<BTreeMap<TaskId, (IpAddr, Instant)>>,
     /// How traffic of this node's tasks is treated, though their service may be gone.
     options: Mutex<BTreeMap<TaskId, Options>>,
     open: Arc<tokio::sync::Semaphore>,
@@ -93,13 +95,21 @@ impl Shared {
     /// Where a task of this node answers.
     async fn address(&self, task: TaskId) -> Result<IpAddr, String> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&task).copied();
-        if let Some(addr) = known {
+        if let Some((addr, _)) = known {
             return Ok(addr);
         }
         let found = self.addresses.of(task).await?;
         let addr = found.first().copied().ok_or("its container has no address that this host reaches")?;
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(task, addr);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(task, (addr, Instant::now()));
         Ok(addr)
+    }
+
+    /// A task did not answer at its address: it may have got another one, and is asked for it, but not each time.
+    fn doubt_address(&self, task: TaskId) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(&task).is_some_and(|(_, seen)| seen.elapsed() >= ADDRESS_HOLDS) {
+            known.remove(&task);
+        }
     }
 
     fn forget_address(&self, task: TaskId) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use shoal_tests::cluster::{Cluster, Peer, bare};
 use shoal_tests::lab::{Lab, address_v6};
 use shoal_tests::runner::Scenario;
@@ -13,6 +14,7 @@ use super::{START_MAX, STOP_MAX, networks, ours, says};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ours("task_that_refuses_connections_costs_no_request", refuses),
+    ours("task_that_listens_late_costs_no_request", listens_late),
     ours("port_that_a_host_has_already_is_told_there_and_served_elsewhere", taken),
     ours("published_ports_and_virtual_addresses_answer_over_ipv6", over_ipv6),
 ];
@@ -56,6 +58,36 @@ fn refuses(lab: &mut Lab, peer: Peer) -> Result<()> {
         let columns: Vec<&str> = line.split_whitespace().collect();
         let column = columns.get(8).and_then(|column| column.parse::<u64>().ok());
         ensure!(column >= Some(retries), "RETRIES is not {retries}: {line}");
+    }
+    Ok(())
+}
+
+/// Tasks that listen only a while after they run, one of which takes over from the other: whoever asks waits for it.
+fn listens_late(lab: &mut Lab, peer: Peer) -> Result<()> {
+    let cluster = Cluster::form(lab, peer, 1, 2)?;
+    let late = "sh -c 'sleep 1; exec \"$@\"' --";
+    let flags = ["--publish", "8080:80", "--replicas-max-per-node", "1", "--entrypoint", late];
+    let update = ["--update-delay", "0s", "--update-monitor", "500ms"];
+    mesh::create(&cluster, "web", 2, &[&flags[..], &update].concat())?;
+    cluster.await_running("web", 2, &[], START_MAX)?;
+    for host in 1..=3 {
+        await_answer(&cluster, CLIENT, host, 8080)?;
+    }
+    let ask =
+        |host, kind| mesh::spawn(&cluster, CLIENT, &mesh::at(host, 8080), &["seconds=12", "clients=4", kind]);
+    let asking = [ask(1, "keep")?, ask(1, "each")?, ask(2, "keep")?, ask(3, "each")?];
+    std::thread::sleep(POLL * 5);
+    cluster.docker(1, &["service", "update", "--no-resolve-image", "--env-add", "A=1", "web"])?;
+    for child in asking {
+        let figures: Value = serde_json::from_slice(&child.wait_with_output()?.stdout)?;
+        println!("{} answered, the slowest after {} ms", figures["answered"], figures["slowest_ms"]);
+        ensure!(lost(&figures) == 0, "lost requests: {figures}");
+        // They did have to wait, or this shows nothing.
+        ensure!(figures["slowest_ms"].as_u64() > Some(300), "nobody waited: {figures}");
+    }
+    for host in 1..=3 {
+        let port = port(&cluster, host, "web")?;
+        ensure!(port["RefusedConnections"] == 0, "h{host} refused clients: {port}");
     }
     Ok(())
 }
