@@ -103,7 +103,7 @@ impl TaskRunner {
                 tracing::error!(task = %id, limit = self.limits.tasks, "too many tasks; this one is not taken");
                 return;
             }
-            let local = Local { drains: self.controller.drains(), ..Local::assigned(&task) };
+            let local = Local { drains: self.controller.drains(), ..Local::assigned(&task, !complete) };
             self.track(None, Some(local.status.state));
             self.tasks.insert(id, Entry::new(task, local, false));
             self.keep(id, ctx);

@@ -48,7 +48,7 @@ struct Toy {
 impl Toy {
     fn new() -> Self {
         let task = task();
-        let local = Local::assigned(&task);
+        let local = Local::assigned(&task, true);
         Self { task, local, container: None, made: 0, now: Timestamp(1000), seen: Vec::new() }
     }
 
@@ -343,9 +343,28 @@ fn a_stop_that_keeps_failing_ends_in_a_kill() {
 fn a_manager_that_saw_it_run_does_not_get_it_run_a_second_time() {
     let mut task = task();
     task.status.state = TaskState::Running;
-    let mut toy = Toy { local: Local::assigned(&task), task, ..Toy::new() };
+    let mut toy = Toy { local: Local::assigned(&task, true), task, ..Toy::new() };
     toy.settle(Luck::Works);
     assert_eq!((toy.local.status.state, toy.made), (TaskState::Failed, 0));
+}
+
+#[test]
+fn what_an_earlier_life_started_unseen_is_found_before_it_is_made_again() {
+    let running = Some(RunState::Running { healthy: None });
+    let mut toy = Toy { container: running.clone(), ..Toy::new() };
+    toy.local = Local::assigned(&toy.task, false);
+    // Its image cannot be had any more: what runs needs none.
+    for luck in [Luck::Works, Luck::Works, Luck::Works, Luck::Refuses] {
+        toy.turn(luck);
+    }
+    assert_ne!(toy.local.status.state, TaskState::Rejected, "it would run beside its successor");
+    toy.until(TaskState::Running);
+    assert_eq!((toy.made, toy.container), (0, running));
+
+    let mut new = Toy::new();
+    new.local = Local::assigned(&new.task, false);
+    new.until(TaskState::Running);
+    assert_eq!(new.made, 1);
 }
 
 #[test]
@@ -379,6 +398,7 @@ fn luck() -> impl Strategy<Value = Luck> {
 enum Event {
     None,
     Crash,
+    CrashUnwritten,
     Desire(TaskState),
     Unassign,
 }
@@ -387,6 +407,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         20 => Just(Event::None),
         2 => Just(Event::Crash),
+        1 => Just(Event::CrashUnwritten),
         1 => Just(Event::Desire(TaskState::Shutdown)),
         1 => Just(Event::Unassign),
     ]
@@ -406,12 +427,23 @@ proptest! {
                     let removed = toy.local.removed;
                     toy.local = Local { removed, ..Local::restored(toy.local.status.clone()) };
                 }
+                // It has no record of the task either: the managers name it again, as they know it.
+                Event::CrashUnwritten => {
+                    let ended = toy.local.removed || toy.local.status.state.is_terminal();
+                    if !ended {
+                        toy.local = Local::assigned(&toy.task, false);
+                        toy.seen.clear();
+                    }
+                }
                 Event::Desire(state) => toy.task.desired = toy.task.desired.max(state),
                 Event::Unassign => toy.local.removed = true,
             }
             let before = toy.local.status.state;
             toy.turn(luck);
             prop_assert!(toy.local.status.state >= before);
+            let ended = toy.local.status.state.is_terminal();
+            let unseen = toy.local.container == Container::Absent && toy.container.is_some();
+            prop_assert!(!(ended && unseen), "ended, and its container is not looked for: {:?}", toy.container);
         }
         prop_assert!(toy.seen.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", toy.seen);
         // With a runtime that works again, it comes to rest, and nothing runs once it has ended.

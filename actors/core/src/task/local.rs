@@ -93,15 +93,15 @@ pub struct Local {
 }
 
 impl Local {
-    /// A task that comes from the managers and is not known here. A container can only exist if they saw it go
-    /// beyond its preparation, or if the node lost its records.
+    /// A task that comes from the managers and is not known here. It has no container only if it is `new` in a session
+    /// that goes on, and they have not seen it prepared. What is named as a session begins may have been taken up in an
+    /// earlier life of this node, whose record was not written and which told nothing.
     #[must_use]
-    pub fn assigned(task: &Task) -> Self {
+    pub fn assigned(task: &Task, new: bool) -> Self {
         let mut status = task.status.clone();
         status.state = status.state.max(TaskState::Assigned);
-        let blind = is_put_back(Bug::ContainerNotLookedFor);
-        let container =
-            if status.state < TaskState::Preparing || blind { Container::Absent } else { Container::Unknown };
+        let fresh = new && status.state < TaskState::Preparing || is_put_back(Bug::ContainerNotLookedFor);
+        let container = if fresh { Container::Absent } else { Container::Unknown };
         Self { status, container, ..Self::default() }
     }
 
