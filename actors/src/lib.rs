@@ -5,6 +5,7 @@ pub mod api;
 pub mod clock;
 pub mod deciders;
 pub mod directory;
+pub mod disk;
 pub mod dispatcher;
 pub mod identity;
 pub mod leader;

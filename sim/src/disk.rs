@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use shoal_actors::raft::{Disk, DiskFuture};
+use shoal_actors::disk::{Disk, DiskFuture};
 use tokio::time::Instant;
 
 /// A disk writes so many bytes as one.

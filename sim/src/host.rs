@@ -1,7 +1,6 @@
 //! A simulated machine: its address, its disk, its engine, and the node on it while it is up.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,6 +26,8 @@ use crate::records::Records;
 use crate::trace::Trace;
 
 const PORT: u16 = 2377;
+/// Where a node would keep what it is given disks for: nothing is written there.
+const NOWHERE: &str = "/nonexistent/simulated";
 /// A node that cannot even start in this time has hung.
 const START_MAX: Duration = Duration::from_secs(60);
 /// The daemon gives a clean stop up after as long.
@@ -63,7 +64,6 @@ pub struct Host {
     pub disk: SimDisk,
     /// Its clock.
     pub clock: WallClock,
-    folder: PathBuf,
     /// What its node keeps of itself: its certificate, whom it knew.
     pub files: SimDisk,
     /// What its node writes down of its tasks.
@@ -156,15 +156,8 @@ pub fn address(number: usize) -> SocketAddr {
 impl Host {
     /// A machine that is off.
     #[must_use]
-    pub fn new(
-        number: usize,
-        seed: u64,
-        folder: &Path,
-        sync: (Duration, Duration),
-        fabric: Fabric,
-        trace: Trace,
-    ) -> Self {
-        let (folder, disk) = (folder.join(format!("h{number}")), SimDisk::new(seed, sync));
+    pub fn new(number: usize, seed: u64, sync: (Duration, Duration), fabric: Fabric, trace: Trace) -> Self {
+        let disk = SimDisk::new(seed, sync);
         let mesh = Slot::default();
         let engine = Engine::new(number, seed ^ 1, mesh.clone(), trace.clone());
         let records = Records::default();
@@ -175,7 +168,6 @@ impl Host {
             mesh,
             disk,
             clock,
-            folder,
             files: SimDisk::instant(),
             records,
             fabric,
@@ -225,7 +217,7 @@ impl Host {
         self.engine.plain.begin();
         let engine = self.engine.clone();
         let config = NodeConfig {
-            data_dir: self.folder.clone(),
+            data_dir: NOWHERE.into(),
             listen: address(self.number),
             advertise: None,
             hostname: format!("h{}", self.number),
@@ -279,8 +271,6 @@ impl Host {
         self.files.wipe();
         self.engine.wipe();
         self.records.wipe();
-        // Nothing is there, or it is a folder of the simulation's own.
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 
     /// What the node had written down of its tasks is lost: nothing of it may be running.

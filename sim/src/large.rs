@@ -2,7 +2,6 @@
 //! lost, and all must run again.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,10 +59,10 @@ pub struct Figures {
 ///
 /// # Errors
 /// If a part of it does not come to its end.
-pub async fn run(nodes: usize, tasks: usize, folder: &Path) -> anyhow::Result<Figures> {
+pub async fn run(nodes: usize, tasks: usize) -> anyhow::Result<Figures> {
     let trace = Trace::new(false);
     let fabric = Fabric::new(Depth::Fast, 1, Pace::USUAL, trace.clone());
-    let (mut hosts, leader) = managers(&fabric, folder, &trace).await?;
+    let (mut hosts, leader) = managers(&fabric, &trace).await?;
     let Fabric::Fast(links, _) = &fabric else { anyhow::bail!("the depth is fast") };
     let seated = |state: &State| state.nodes().filter(|node| node.manager.is_some()).count() == MANAGERS;
     until("all managers have seats", &leader, seated).await?;
@@ -111,10 +110,10 @@ pub async fn run(nodes: usize, tasks: usize, folder: &Path) -> anyhow::Result<Fi
     Ok(figures)
 }
 
-async fn managers(fabric: &Fabric, folder: &Path, trace: &Trace) -> anyhow::Result<(Vec<Host>, Node)> {
+async fn managers(fabric: &Fabric, trace: &Trace) -> anyhow::Result<(Vec<Host>, Node)> {
     let sync = (Duration::from_micros(50), Duration::from_micros(200));
     let mut hosts: Vec<Host> = (1..=MANAGERS)
-        .map(|number| Host::new(number, number as u64, folder, sync, fabric.clone(), trace.clone()))
+        .map(|number| Host::new(number, number as u64, sync, fabric.clone(), trace.clone()))
         .collect();
     for host in &mut hosts {
         host.start().await?;

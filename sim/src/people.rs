@@ -2,7 +2,6 @@
 //! lies, a stranger with an old token.
 
 use std::cell::Cell;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -91,7 +90,6 @@ pub struct Around {
     newcomers: Newcomers,
     person: Person,
     pub(crate) trace: Trace,
-    folder: Rc<Path>,
     broken: Rc<std::cell::RefCell<Vec<String>>>,
     options: Rc<Options>,
     fabric: Fabric,
@@ -101,14 +99,13 @@ pub struct Around {
 impl Around {
     /// Around this world.
     #[must_use]
-    pub fn new(world: &World, person: Person, folder: &Path, trace: Trace) -> Self {
+    pub fn new(world: &World, person: Person, trace: Trace) -> Self {
         Self {
             nodes: Rc::clone(&world.nodes),
             engines: world.hosts.iter().map(|host| host.engine.clone()).collect(),
             newcomers: Rc::clone(&world.newcomers),
             person,
             trace,
-            folder: folder.into(),
             broken: Rc::default(),
             options: Rc::new(world.options.clone()),
             fabric: world.fabric.clone(),
@@ -207,7 +204,7 @@ impl Around {
             return;
         }
         let number = (self.options.hosts + 1, seed);
-        let mut stranger = Stranger::new(number, &self.options, &self.folder, &self.fabric, &self.trace);
+        let mut stranger = Stranger::new(number, &self.options, &self.fabric, &self.trace);
         stranger.visit(&self.nodes).await;
         self.tell("strangers", stranger.found);
         self.visited.set(false);
@@ -219,7 +216,7 @@ impl Around {
         let through = host_of(&manager);
         let (options, fabric) = (&self.options, self.fabric.clone());
         let seed = options.seed ^ 0x5712;
-        let mut host = Host::new(STRANGER, seed, &self.folder, options.sync, fabric, self.trace.clone());
+        let mut host = Host::new(STRANGER, seed, options.sync, fabric, self.trace.clone());
         if host.start().await.is_err() {
             return;
         }

@@ -23,7 +23,7 @@ pub async fn check(host: &mut Host) -> anyhow::Result<()> {
 mod tests {
     use std::time::Duration;
 
-    use shoal_actors::raft::Disk as _;
+    use shoal_actors::disk::Disk as _;
 
     use crate::disk::SimDisk;
 

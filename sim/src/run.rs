@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -179,14 +178,14 @@ impl Bench {
 ///
 /// # Errors
 /// If the cluster cannot even be formed, or a node cannot be started again.
-pub async fn run(plan: &Plan, folder: &Path, trace: &Trace) -> anyhow::Result<Report> {
+pub async fn run(plan: &Plan, trace: &Trace) -> anyhow::Result<Report> {
     let options = &plan.options;
     trace.note(None, format!("{options:?}"));
-    let mut world = World::new(options.clone(), folder, trace.clone());
+    let mut world = World::new(options.clone(), trace.clone());
     world.form().await.context("the cluster is not formed")?;
     let formed = Instant::now();
     let person = Person::new(options, trace.clone());
-    let around = Around::new(&world, person.clone(), folder, trace.clone());
+    let around = Around::new(&world, person.clone(), trace.clone());
     let (nodes, newcomers) = (Rc::clone(&world.nodes), Rc::clone(&world.newcomers));
     let faults = Rc::clone(&world.faults);
     let turning = Rc::clone(&world.turning);

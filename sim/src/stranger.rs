@@ -1,7 +1,6 @@
 //! A host that comes and goes: it tries a token that was taken back, joins with a good one, tries what only managers
 //! may, and is removed. Each time it is a new machine.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
@@ -40,7 +39,6 @@ pub struct Stranger {
     number: usize,
     seed: u64,
     hosts: usize,
-    folder: PathBuf,
     fabric: Fabric,
     trace: Trace,
     sync: (Duration, Duration),
@@ -54,7 +52,6 @@ impl Stranger {
     pub fn new(
         (number, seed): (usize, u64),
         options: &crate::options::Options,
-        folder: &Path,
         fabric: &Fabric,
         trace: &Trace,
     ) -> Self {
@@ -63,7 +60,6 @@ impl Stranger {
             number,
             seed,
             hosts: options.hosts,
-            folder: folder.to_owned(),
             fabric: fabric.clone(),
             trace: trace.clone(),
             sync: options.sync,
@@ -82,7 +78,7 @@ impl Stranger {
     async fn come(&mut self, nodes: &Nodes) -> anyhow::Result<()> {
         let Some((cluster, old)) = self.rotate(nodes).await else { return Ok(()) };
         let (fabric, trace) = (self.fabric.clone(), self.trace.clone());
-        let mut host = Host::new(self.number, self.seed, &self.folder, self.sync, fabric, trace);
+        let mut host = Host::new(self.number, self.seed, self.sync, fabric, trace);
         host.start().await?;
         let Some(node) = host.node().cloned() else { return Ok(()) };
         if self.join(&node, &old).await.is_some() {

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -82,7 +81,7 @@ fn weather(options: &Options) -> Weather {
 impl World {
     /// Hosts that are off.
     #[must_use]
-    pub fn new(options: Options, folder: &Path, trace: Trace) -> Self {
+    pub fn new(options: Options, trace: Trace) -> Self {
         let fabric = Fabric::new(options.depth, options.seed ^ 0x6e65, options.pace, trace.clone());
         fabric.set_weather(weather(&options));
         let mut world = Self {
@@ -99,16 +98,16 @@ impl World {
             shaking: BTreeMap::new(),
             reseating: None,
         };
-        world.hosts = (1..=world.options.hosts).map(|number| world.host(number, folder)).collect();
+        world.hosts = (1..=world.options.hosts).map(|number| world.host(number)).collect();
         world
     }
 
     /// A machine that is off, of this world.
     #[must_use]
-    pub fn host(&self, number: usize, folder: &Path) -> Host {
+    pub fn host(&self, number: usize) -> Host {
         let seed = self.options.seed.wrapping_mul(1_000).wrapping_add(number as u64);
         let (sync, fabric) = (self.options.sync, self.fabric.clone());
-        let mut host = Host::new(number, seed, folder, sync, fabric, self.trace.clone());
+        let mut host = Host::new(number, seed, sync, fabric, self.trace.clone());
         if self.options.files {
             host.files = host.disk.folder(seed ^ 0xf11e);
         }

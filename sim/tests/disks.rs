@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shoal_actors::raft::{Disk, FileDisk};
+use shoal_actors::disk::{Disk, FileDisk};
 use shoal_sim::disk::SimDisk;
 
 /// Notes are written soon.

@@ -18,14 +18,12 @@ const KEY: &str = "identity/node.key";
 
 #[test]
 fn a_certificate_that_found_no_room_is_written_once_there_is_some() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_owned();
     let lived = hooks::pinned(1, move || {
         hooks::in_virtual_time(async move {
             let trace = Trace::new(false);
             let fabric = Fabric::new(Depth::Fast, 1, Pace::USUAL, trace.clone());
             let sync = (Duration::from_micros(50), Duration::from_micros(200));
-            let mut host = Host::new(1, 1, &path, sync, fabric, trace);
+            let mut host = Host::new(1, 1, sync, fabric, trace);
             // Its own, for consensus must go on.
             let disk = SimDisk::new(1, sync);
             host.files = disk.clone();

@@ -13,7 +13,7 @@ use shoal_net::identity::{CA_FILE, CERT_FILE, Credentials, KEY_FILE};
 use shoal_wire::codec;
 use shoal_wire::v1::ManagerAddr;
 
-use crate::raft::{Disk, FileDisk};
+use crate::disk::{Disk, FileDisk};
 
 /// The folder of the certificate.
 const IDENTITY: &str = "identity";

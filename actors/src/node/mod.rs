@@ -40,10 +40,11 @@ use shoal_net::{Endpoint, Identity};
 
 use crate::api::{ApiError, EventStream, Freshness, InitOptions, JoinOptions, Local, LocalState, NodeApi};
 use crate::clock::Clock;
+use crate::disk::Disk;
 use crate::identity::{JoinError, Joining};
 use crate::mesh::MeshFactory;
 use crate::metric_definitions::Metrics;
-use crate::raft::{Disk, ProposeError, RaftActor, RaftConfig, RaftHandle, Start, Timing};
+use crate::raft::{ProposeError, RaftActor, RaftConfig, RaftHandle, Start, Timing};
 use crate::task_runner::{Limits, TaskStore};
 use tokio::sync::watch;
 

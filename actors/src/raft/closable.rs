@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::disk::{Disk, DiskFuture};
+use crate::disk::{Disk, DiskFuture};
 
 /// Changes that may be under way at once; more wait.
 const CHANGES_MAX: u32 = 64;
@@ -85,8 +85,8 @@ impl Disk for Closable {
 mod tests {
     use std::time::Duration;
 
-    use super::super::FileDisk;
     use super::*;
+    use crate::disk::FileDisk;
 
     #[tokio::test]
     async fn nothing_is_changed_once_it_is_closed_and_what_was_begun_is_done_before() {

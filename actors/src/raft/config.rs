@@ -9,10 +9,10 @@ use shoal_core::model::NodeId;
 use shoal_core::pace::Pace;
 use shoal_net::task::Scope;
 
-use super::disk::Disk;
 use super::error::StartError;
 use super::key::KeySource;
 use super::transport::RaftTransport;
+use crate::disk::Disk;
 
 /// When silence means what.
 ///

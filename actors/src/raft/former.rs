@@ -14,15 +14,15 @@ use shoal_core::model::NodeId;
 use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::codec;
 
-use super::disk::Disk;
 use super::error::OpenError;
-use super::file_disk::FileDisk;
 use super::health::Health;
 use super::key::{FileKey, KeySource};
 use super::replay::{is_fresh, replay};
 use super::snapshot::SnapshotStore;
 use super::stats::Counters;
 use super::types::{LogId, Vote};
+use crate::disk::Disk;
+use crate::disk::FileDisk;
 
 /// The file of it.
 const NAME: &str = "former";

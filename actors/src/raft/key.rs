@@ -10,8 +10,8 @@ use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::disk::Disk;
 use super::error::KeyError;
+use crate::disk::Disk;
 
 pub(super) const FILE: &str = "key";
 

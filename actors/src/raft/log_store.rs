@@ -14,7 +14,6 @@ use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::codec;
 use tokio::time::Instant;
 
-use super::disk::{Disk, is_full};
 use super::error::{KeyError, OpenError};
 use super::frame::{self, Kind, Sealer};
 use super::health::Health;
@@ -24,6 +23,7 @@ use super::replay::{COMMITTED, Entries, Head, Marks, Noted, replay, segment_name
 use super::snapshot::SnapshotStore;
 use super::stats::Counters;
 use super::types::{Entry, LogId, StorageError, StorageIoError, TypeConfig, Vote};
+use crate::disk::{Disk, is_full};
 
 /// A segment that has grown to this size is followed by a new one.
 const SEGMENT_BYTES: u64 = 8 << 20;

@@ -23,10 +23,8 @@ mod actor;
 mod batch;
 mod closable;
 mod config;
-mod disk;
 mod election;
 mod error;
-mod file_disk;
 mod former;
 mod frame;
 #[cfg(fuzzing)]
@@ -65,9 +63,7 @@ mod tests;
 
 pub use actor::{RaftActor, Start, Stop};
 pub use config::{RaftConfig, Timing};
-pub use disk::{Disk, DiskFuture};
 pub use error::{KeyError, OpenError, ProposeError, SeatError, StartError};
-pub use file_disk::FileDisk;
 pub use former::forget;
 pub use handle::RaftHandle;
 pub use key::{DataKey, FileKey, KeySource};

@@ -8,13 +8,13 @@ use shoal_core::model::NodeId;
 use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::codec::{self, CodecError};
 
-use super::disk::Disk;
 use super::error::OpenError;
 use super::frame::{Frame, Kind, Scan};
 use super::index::{Index, Place, Segment};
 use super::key::DataKey;
 use super::snapshot;
 use super::types::{Entry, LogId, Vote};
+use crate::disk::Disk;
 
 const PREFIX: &str = "log-";
 /// Name of the note of what is committed and where the log ends.

@@ -11,7 +11,6 @@ use shoal_core::store::State;
 use shoal_wire::codec;
 use tokio::sync::{oneshot, watch};
 
-use super::disk::{Disk, is_full};
 use super::error::{KeyError, OpenError};
 use super::frame::{Kind, Scan, Sealer};
 use super::health::Health;
@@ -19,6 +18,7 @@ use super::key::DataKey;
 use super::recent::{self, Recent};
 use super::stats::Counters;
 use super::types::{LogId, SnapshotMeta};
+use crate::disk::{Disk, is_full};
 
 pub(super) const FILE: &str = "snapshot";
 /// How often whoever waits for a snapshot looks whether consensus stops.

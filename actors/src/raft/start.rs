@@ -8,9 +8,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::closable::Closable;
 use super::config::{RaftConfig, Timing};
-use super::disk::Disk;
 use super::error::{OpenError, StartError};
-use super::file_disk::FileDisk;
 use super::former::Former;
 use super::health::Health;
 use super::key::FileKey;
@@ -28,6 +26,8 @@ use super::snapshot::SnapshotStore;
 use super::stats::Counters;
 use super::types::{LogId, Raft, Seat};
 use super::{election, housekeeping, pulse};
+use crate::disk::Disk;
+use crate::disk::FileDisk;
 
 /// Proposals that may be under way at once.
 const PROPOSALS_MAX: usize = 4096;

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::disks::FaultyDisk;
-use crate::raft::{FileDisk, MemoryNetwork, ProposeError, RaftConfig, RaftHandle};
+use crate::disk::FileDisk;
+use crate::raft::{MemoryNetwork, ProposeError, RaftConfig, RaftHandle};
 
 pub(super) struct Cluster {
     pub(super) network: MemoryNetwork,

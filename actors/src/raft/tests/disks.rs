@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::raft::{Disk, DiskFuture};
+use crate::disk::{Disk, DiskFuture};
 
 /// A folder in memory.
 #[derive(Clone, Default)]

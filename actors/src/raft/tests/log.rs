@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use shoal_core::model::NodeId;
 
 use super::disks::MemDisk;
+use crate::disk::Disk as _;
 use crate::raft::batch::Batch;
-use crate::raft::disk::Disk as _;
 use crate::raft::error::OpenError;
 use crate::raft::key::DataKey;
 use crate::raft::log_store::LogStore;

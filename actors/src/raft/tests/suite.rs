@@ -7,7 +7,7 @@ use openraft::testing::{StoreBuilder, Suite};
 use shoal_core::model::NodeId;
 
 use super::disks::MemDisk;
-use crate::raft::disk::Disk;
+use crate::disk::Disk;
 use crate::raft::health::Health;
 use crate::raft::key::DataKey;
 use crate::raft::log_store::LogStore;

@@ -14,7 +14,6 @@ use shoal_sim::plan::Plan;
 
 use crate::cli;
 use crate::jobs;
-use crate::one;
 
 /// Paces that are measured: as it ships, as Swarm's, whose leaders beat once a second, and slower still.
 const FAST: [u32; 3] = [1, 20, 50];
@@ -42,7 +41,7 @@ pub(crate) fn run(words: &cli::Bench) -> anyhow::Result<ExitCode> {
 /// One process for each processor, each with a seed of its own, all at once.
 fn speed(depth: Depth, name: &str, pace: Pace, seconds: u64) -> anyhow::Result<()> {
     let seconds = seconds * u64::from(pace.times());
-    let folder = one::folder()?;
+    let folder = tempfile::tempdir().context("no folder for the plans")?;
     let mut open = Vec::new();
     for seed in 1..=jobs::count(None) as u64 {
         let plan = Plan::drawn(options(seed, depth, pace, seconds));
@@ -84,9 +83,7 @@ fn options(seed: u64, depth: Depth, pace: Pace, seconds: u64) -> Options {
 }
 
 fn large(nodes: usize, tasks: usize) -> anyhow::Result<Figures> {
-    let folder = one::folder()?;
-    let path = folder.path().to_owned();
-    let told = hooks::pinned(1, move || hooks::in_virtual_time(large::run(nodes, tasks, &path)));
+    let told = hooks::pinned(1, move || hooks::in_virtual_time(large::run(nodes, tasks)));
     told.map_err(|_| anyhow::anyhow!("the large cluster crashed"))?
 }
 

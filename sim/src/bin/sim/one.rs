@@ -28,13 +28,6 @@ struct Told {
     events: Vec<Event>,
 }
 
-/// The simulated hosts' data folders, on which they keep nothing: in memory, if the machine has such a folder.
-pub(crate) fn folder() -> anyhow::Result<tempfile::TempDir> {
-    let memory = Path::new("/dev/shm");
-    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    made.or_else(|_| tempfile::tempdir()).context("no folder for the simulated hosts")
-}
-
 /// Live through a plan.
 pub(crate) fn live(plan: &Plan, keep: bool) -> anyhow::Result<(Outcome, Vec<Event>)> {
     if std::env::var_os("RUST_LOG").is_some() {
@@ -44,8 +37,6 @@ pub(crate) fn live(plan: &Plan, keep: bool) -> anyhow::Result<(Outcome, Vec<Even
             .with_ansi(false)
             .try_init();
     }
-    let folder = folder()?;
-    let path = folder.path().to_owned();
     let tell = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         PANICKED.store(true, Ordering::SeqCst);
@@ -54,7 +45,7 @@ pub(crate) fn live(plan: &Plan, keep: bool) -> anyhow::Result<(Outcome, Vec<Even
     let seed = plan.options.seed;
     let began = hooks::real_elapsed();
     let plan = plan.clone();
-    let told = hooks::pinned(seed, move || simulate(&plan, &path, keep));
+    let told = hooks::pinned(seed, move || simulate(&plan, keep));
     let wall_s = (hooks::real_elapsed() - began).as_secs_f64();
     let Ok(told) = told else {
         return Ok((Outcome { seed, code: CRASHED, wall_s, ..Outcome::default() }, Vec::new()));
@@ -81,11 +72,11 @@ pub(crate) fn live(plan: &Plan, keep: bool) -> anyhow::Result<(Outcome, Vec<Even
     Ok((outcome, told.events))
 }
 
-fn simulate(plan: &Plan, folder: &Path, keep: bool) -> anyhow::Result<Told> {
+fn simulate(plan: &Plan, keep: bool) -> anyhow::Result<Told> {
     hooks::in_virtual_time(async {
         let began = tokio::time::Instant::now();
         let trace = Trace::new(keep);
-        let report = run::run(plan, folder, &trace).await;
+        let report = run::run(plan, &trace).await;
         let (hash, count) = trace.digest();
         Ok(Told { report, hash, count, virtual_time: began.elapsed(), events: trace.events() })
     })

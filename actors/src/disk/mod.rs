@@ -1,8 +1,12 @@
 //! The disk as the log and a node's own files see it: a few operations on files of one folder, each durable when it is done.
 
+mod file;
+
 use std::io;
 
 use futures_util::future::BoxFuture;
+
+pub use file::FileDisk;
 
 /// The outcome of a disk operation, later.
 pub type DiskFuture<T> = BoxFuture<'static, io::Result<T>>;
@@ -10,7 +14,7 @@ pub type DiskFuture<T> = BoxFuture<'static, io::Result<T>>;
 /// Files in one private folder; a name may begin with another folder in it, which is there. Operations of one caller are done in the
 /// order in which they were awaited.
 ///
-/// [`super::FileDisk`] does them on a thread of its own; a simulator may keep the files in memory, lose what
+/// [`FileDisk`] does them on a thread of its own; a simulator may keep the files in memory, lose what
 /// was not synced, tear writes, be slow or full.
 pub trait Disk: Send + Sync + 'static {
     /// Names of all files.
@@ -43,6 +47,6 @@ pub trait Disk: Send + Sync + 'static {
 }
 
 /// Whether the error says that there is no space, which may pass.
-pub(super) fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

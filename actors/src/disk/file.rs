@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::disk::{Disk, DiskFuture};
+use super::{Disk, DiskFuture};
 
 /// Zeros are written ahead in steps of this size: a write into them needs no change of the file's size, which
 /// makes its sync about twice as fast.
