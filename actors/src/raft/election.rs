@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use openraft::ServerState;
+use openraft::{EffectiveMembership, ServerState};
 use shoal_core::model::NodeId;
 use shoal_core::put_back::{Bug, is_put_back};
 use shoal_wire::Kind;
@@ -18,7 +18,7 @@ use super::message::{Ballot, BallotReply};
 use super::reach::majority;
 use super::start::Inner;
 use super::stats::Counters;
-use super::types::LogId;
+use super::types::{LogId, Seat};
 
 /// Least time between two looks at the silence; most of the time the next one is when patience could be at its end.
 const TICK: Duration = Duration::from_millis(20);
@@ -27,6 +27,8 @@ const ASK_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// For so long after a vote for another this node does not stand itself, nor agrees to a third.
 const CHANCE: Duration = Duration::from_millis(250);
+
+type Membership = EffectiveMembership<NodeId, Seat>;
 
 /// Stand for election whenever it is due.
 pub(super) async fn elections(inner: Arc<Inner>) {
@@ -114,8 +116,36 @@ async fn would_win(inner: &Inner, groups: &[std::collections::BTreeSet<NodeId>])
     false
 }
 
+/// Where the membership before this node's newest one is, if it is one of the voters there and of those here no more.
+///
+/// Up to there a candidate's log must reach for its vote, and no further. The newest membership may be nowhere else: then all
+/// others still count on its vote, and can never have what it alone has; it cannot stand itself, for it has no seat. It
+/// breaks no promise by that. What comes after the membership before is committed by a majority of those who stay, too, and
+/// among them whoever has that membership needs a majority as well.
+async fn seat_lost_after(inner: &Inner) -> Option<LogId> {
+    let me = inner.me;
+    if inner.voters().contains_key(&me) {
+        return None;
+    }
+    // What is told outside of the core may be older, above all as it starts.
+    let before = inner.raft.with_raft_state(move |state| {
+        let (before, newest) = (state.membership_state.committed(), state.membership_state.effective());
+        let has_seat = |membership: &Membership| membership.voter_ids().any(|node| node == me);
+        (has_seat(before) && !has_seat(newest)).then(|| *before.log_id())
+    });
+    before.await.ok().flatten().flatten()
+}
+
+/// As which log's end openraft is to take a candidate's, which compares it with this node's own.
+pub(super) async fn taken_for(inner: &Inner, theirs: Option<LogId>) -> Option<LogId> {
+    match seat_lost_after(inner).await {
+        Some(least) if theirs >= Some(least) => theirs.max(last_log(inner)),
+        _ => theirs,
+    }
+}
+
 /// Whether this node would vote for another whose log ends there.
-pub(super) fn would_grant(inner: &Inner, from: NodeId, their_last: Option<LogId>) -> bool {
+pub(super) async fn would_grant(inner: &Inner, from: NodeId, their_last: Option<LogId>) -> bool {
     let leads = inner.raft.metrics().borrow().state == ServerState::Leader;
     if inner.reach.voted_for_other_than(from, inner.timing.pace.of(CHANCE))
         || leads && inner.hears_majority(inner.timing.lease)
@@ -124,7 +154,7 @@ pub(super) fn would_grant(inner: &Inner, from: NodeId, their_last: Option<LogId>
     }
     (leads || inner.reach.leader_silence() >= inner.timing.lease)
         && inner.keeps_promises(their_last)
-        && is_fit(inner.voters().contains_key(&from), last_log(inner), their_last)
+        && is_fit(inner.voters().contains_key(&from), last_log(inner), taken_for(inner, their_last).await)
 }
 
 /// Whether a log that ends there is fit for a leader. Of one with a longer log than ours we cannot know whether it has a

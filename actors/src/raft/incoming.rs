@@ -8,7 +8,7 @@ use shoal_core::model::NodeId;
 use shoal_wire::v1::{Outcome, ReadIndexResponse};
 use shoal_wire::{Kind, codec};
 
-use super::election::would_grant;
+use super::election::{taken_for, would_grant};
 use super::error::ProposeError;
 use super::message::{Append, AppendReply, Ballot, BallotReply, Chunk, ChunkReply};
 use super::start::Inner;
@@ -79,8 +79,8 @@ impl Inner {
 
     async fn ballot(&self, from: NodeId, body: &[u8]) -> Result<Vec<u8>, String> {
         match read(body)? {
-            Ballot::WouldV1(last) => write(&BallotReply::WouldV1(would_grant(self, from, last))),
-            Ballot::V1(request) => {
+            Ballot::WouldV1(last) => write(&BallotReply::WouldV1(would_grant(self, from, last).await)),
+            Ballot::V1(mut request) => {
                 own_vote(from, &request.vote)?;
                 if let Some(full) = self.health.full() {
                     return Err(full);
@@ -88,6 +88,7 @@ impl Inner {
                 if !self.keeps_promises(request.last_log_id) {
                     return Err("this manager had entries once that the candidate has not".into());
                 }
+                request.last_log_id = taken_for(self, request.last_log_id).await;
                 // Before the core has decided: our own election must not begin in between.
                 let before = self.reach.voted_for(from);
                 let answer = self.raft.vote(request).await;

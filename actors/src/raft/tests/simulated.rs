@@ -52,14 +52,14 @@ impl Simulated {
     }
 }
 
-/// Three managers.
-async fn three(seed: u64) -> Simulated {
+/// So many managers.
+async fn managers(count: u64, seed: u64) -> Simulated {
     let mut cluster =
         Simulated { network: MemoryNetwork::default(), disks: BTreeMap::new(), nodes: BTreeMap::new() };
     cluster.network.set_latency(Duration::from_millis(2));
     cluster.start(1, seed).await;
     cluster.nodes[&1].0.bootstrap().await.unwrap();
-    for n in 2..=3 {
+    for n in 2..=count {
         cluster.start(n, seed).await;
         cluster.nodes[&1].0.take_seat(id(n), format!("node-{n}")).await.unwrap();
     }
@@ -68,7 +68,7 @@ async fn three(seed: u64) -> Simulated {
 
 /// Kill the leader five times; what happened when, by the virtual clock.
 async fn story(seed: u64) -> String {
-    let mut cluster = three(seed).await;
+    let mut cluster = managers(3, seed).await;
     let began = Instant::now();
     let mut story = String::new();
     for round in 0..5 {
@@ -108,7 +108,7 @@ fn a_seed_tells_the_same_story_each_time() {
 #[test]
 fn a_leader_that_starts_again_has_to_be_elected_again() {
     on_virtual_time(async {
-        let mut cluster = three(1).await;
+        let mut cluster = managers(3, 1).await;
         let leader = cluster.leader().await;
         let before = cluster.nodes[&leader].0.leadership().borrow().term;
         let mut written = 0;
@@ -128,5 +128,38 @@ fn a_leader_that_starts_again_has_to_be_elected_again() {
         };
         assert!(read >= written, "{read} is older than {written}");
         assert!(restarted.leadership().borrow().term > before);
+    });
+}
+
+#[test]
+fn a_leader_that_takes_its_own_seat_and_fails_before_it_is_known_holds_nobody_up() {
+    on_virtual_time(async {
+        let mut cluster = managers(2, 1).await;
+        let (leader, _) = cluster.nodes[&1].clone();
+        let leaving = tokio::spawn(async move { leader.leave_seat(id(1)).await });
+        // The other one has the first half of the change, and never hears of the second.
+        while cluster.nodes[&2].0.voter_groups().len() < 2 {
+            sleep(Duration::from_micros(100)).await;
+        }
+        cluster.network.cut(id(1), id(2));
+        while cluster.nodes[&1].0.voters().contains_key(&id(1)) {
+            sleep(Duration::from_micros(100)).await;
+        }
+        cluster.kill(1);
+        leaving.abort();
+        cluster.network.heal();
+        sleep(Duration::from_secs(2)).await;
+        cluster.start(1, 2).await;
+        while cluster.nodes[&1].0.voters().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(cluster.nodes[&1].0.voter_groups(), [[id(2)].into()], "it has forgotten what it wrote");
+        assert_eq!(cluster.nodes[&2].0.voter_groups().len(), 2, "the other one has heard of it");
+        let leads = tokio::time::timeout(Duration::from_secs(5), cluster.leader()).await;
+        assert_eq!(leads, Ok(2));
+        cluster.nodes[&2].0.propose(trace(1)).await.unwrap();
+        cluster.nodes[&2].0.leave_seat(id(1)).await.unwrap();
+        assert_eq!(cluster.nodes[&2].0.voters().keys().collect::<Vec<_>>(), [&id(2)]);
+        cluster.nodes[&2].0.propose(trace(2)).await.unwrap();
     });
 }
