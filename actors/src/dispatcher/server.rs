@@ -579,7 +579,7 @@ impl Handler<Committed> for DispatcherActor {
             return;
         }
         let state = self.parts.raft.state();
-        let mut newborn = Vec::new();
+        let (mut newborn, mut stated) = (Vec::new(), Vec::new());
         let mut tasks_of: BTreeMap<NodeId, Touched> = BTreeMap::new();
         let mut changed: BTreeSet<NodeId> = BTreeSet::new();
         let mut rerouted: BTreeSet<ServiceId> = BTreeSet::new();
@@ -589,6 +589,7 @@ impl Handler<Committed> for DispatcherActor {
                 tasks_of.extend(leading.sessions.keys().map(|node| (*node, Touched::All)));
                 changed.extend(leading.sessions.keys());
                 rerouted.extend(leading.routes.all(&state));
+                stated.extend(state.nodes().map(|node| node.id));
                 (cluster, settings) = (true, true);
                 leading.evidence_due = true;
             }
@@ -606,8 +607,10 @@ impl Handler<Committed> for DispatcherActor {
                             cluster = true;
                             leading.evidence_due |=
                                 matches!(event.kind, EventKind::Created | EventKind::Removed);
-                            if event.kind == EventKind::Created {
-                                newborn.push(id);
+                            match event.kind {
+                                EventKind::StatusChanged => stated.push(id),
+                                EventKind::Created => newborn.push(id),
+                                _ => {}
                             }
                             if event.kind != EventKind::StatusChanged {
                                 changed.insert(id);
@@ -620,6 +623,13 @@ impl Handler<Committed> for DispatcherActor {
             }
         }
         newborn.into_iter().for_each(|node| leading.detector.expect_newborn(node, now));
+        // One that was down when this manager began to lead is not watched, and that it was back before may be committed only
+        // now. Of those whose beginning was missed nobody knows how new they are.
+        let is_up =
+            |node: &NodeId| state.node(*node).is_some_and(|node| node.status.state != NodeState::Down);
+        for node in stated.into_iter().filter(is_up) {
+            leading.evidence_due |= leading.detector.expect(node, now);
+        }
         if settings {
             self.keep_beat(&state);
         }

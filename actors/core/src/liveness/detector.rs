@@ -126,9 +126,11 @@ impl Detector {
         self.config = DetectorConfig::for_heartbeat(period, pace);
     }
 
-    /// A node should open its session: it has a new leader's grace to do so.
-    pub fn expect(&mut self, node: NodeId, now: Timestamp) {
+    /// A node should open its session: it has a new leader's grace to do so. Returns whether it was not watched before.
+    pub fn expect(&mut self, node: NodeId, now: Timestamp) -> bool {
+        let before = self.nodes.len();
         self.watch(node, now, self.config.grace);
+        self.nodes.len() > before
     }
 
     /// A node has joined, and should open its first session soon.

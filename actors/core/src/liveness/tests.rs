@@ -112,7 +112,8 @@ fn a_starved_leader_kills_nobody() {
 fn a_new_leader_waits_for_sessions() {
     let mut detector = Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(300), Pace::USUAL));
     detector.heard(ME, at(2_000));
-    detector.expect(NODE, at(0));
+    assert!(detector.expect(NODE, at(0)));
+    assert!(!detector.expect(NODE, at(1_000)), "it is watched, and since then");
     assert_eq!(verdict(&mut detector, 1_500), None);
     assert_eq!(verdict(&mut detector, 2_800), Some(Verdict::Down));
     detector.heard(NODE, at(2_900));

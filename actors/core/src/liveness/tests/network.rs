@@ -54,7 +54,7 @@ impl Network {
         let start = 1_000_000;
         let mut detector =
             Detector::new(DetectorConfig::for_heartbeat(Duration::from_millis(HEARTBEAT_MS), Pace::USUAL));
-        (0..NODES).for_each(|at| detector.expect(id(at), Timestamp(start)));
+        (0..NODES).for_each(|at| assert!(detector.expect(id(at), Timestamp(start))));
         let fresh = News { at: start, suspects: [false; NODES] };
         Self {
             rng: ChaCha8Rng::seed_from_u64(seed),
