@@ -455,7 +455,10 @@ fn releases(lab: &mut Lab, peer: Peer) -> Result<()> {
     let cluster = form(lab, peer, 1, 2)?;
     cluster.docker(1, &["network", "create", "--driver", "overlay", "back"])?;
     create(&cluster, "asks", 3, &["--network", "back"])?;
-    create(&cluster, "web", 3, &["--network", "back", "--update-delay", "0s", "--update-monitor", "500ms"])?;
+    // A container runs before its program listens, and nobody waits for that by name.
+    let check = ["--health-cmd", "/traffic ask http://127.0.0.1:80/", "--health-interval", "300ms"];
+    let update = ["--network", "back", "--update-delay", "0s", "--update-monitor", "500ms"];
+    create(&cluster, "web", 3, &[&update[..], &check].concat())?;
     let asks = container(&cluster, 3, "asks")?;
     await_answer(&cluster, (3, &asks), "http://web:80/")?;
     let steps: [(&str, &[&str]); 3] = [

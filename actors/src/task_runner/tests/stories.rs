@@ -240,7 +240,9 @@ fn a_complete_set_stops_and_removes_what_it_does_not_name() {
         node.until("1 and 2 are gone", |node| node.runner.stats().tasks == 3).await;
         let left: Vec<_> = node.fake.world().containers.keys().copied().collect();
         assert_eq!(left, [id(3), id(4), id(5)]);
-        assert_eq!(node.fake.calls_of(id(1))[4..], [Action::Stop, Action::Remove]);
+        use Action::{Inspect, Prepare, Remove, Start, Stop, Wait, WaitHealthy};
+        let steps = [Inspect, Prepare, Start, WaitHealthy, Wait, Stop, Remove];
+        assert_eq!(node.fake.calls_of(id(1)), steps, "a session begins with a look");
     });
 }
 
