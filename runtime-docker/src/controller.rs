@@ -27,6 +27,10 @@ use crate::{config, describe, labels, state};
 const CLIENT_TIME_MAX_S: u64 = 1 << 31;
 /// How long a stop may take beyond its grace.
 const STOP_TIME_EXTRA: Duration = Duration::from_secs(30);
+/// What a container ends with that got a SIGKILL, from the kernel for its memory or from anybody.
+const KILLED: i64 = 137;
+/// So long after the end of a container its engine may learn that it was for its memory.
+const MEMORY_NEWS: Duration = Duration::from_millis(250);
 /// Between two looks at the health of a container that starts.
 const HEALTH_POLL: Duration = Duration::from_millis(250);
 /// Between two looks at the health of a container that runs.
@@ -256,7 +260,7 @@ impl DockerController {
                 self.not_running(task, &id).await?;
             }
             if let (RunState::Exited(exit), _) = state::of_inspect(&self.look(task).await?) {
-                return Ok(exit);
+                return if exit.code == KILLED { self.killed(task, exit).await } else { Ok(exit) };
             }
             // Not started yet, or started again by somebody.
             tokio::time::sleep(HEALTH_POLL).await;
@@ -270,6 +274,18 @@ impl DockerController {
         }
         self.look(task).await?;
         Ok(self.known().get(&task).and_then(|known| known.checked).unwrap_or(false))
+    }
+
+    /// How a container ended that was killed: that it ran out of memory the engine may learn a moment later.
+    async fn killed(&self, task: TaskId, exit: ExitStatus) -> Answer<ExitStatus> {
+        if exit.oom_killed {
+            return Ok(exit);
+        }
+        tokio::time::sleep(MEMORY_NEWS).await;
+        match self.look(task).await.map(|container| state::of_inspect(&container).0) {
+            Ok(RunState::Exited(later)) => Ok(later),
+            _ => Ok(exit),
+        }
     }
 
     /// The engine answers this call when the container stops; a broken answer is the engine's end, not the container's.
