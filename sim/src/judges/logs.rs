@@ -60,8 +60,10 @@ impl Log {
     }
 
     fn purge(&mut self, upto: At) {
-        if upto.index > self.last() {
-            // What came and went between two looks may have said who votes now.
+        let is_new = self.purged.is_none_or(|before| before.index < upto.index);
+        if is_new && self.entries.get(&upto.index) != Some(&upto.reign) {
+            // A snapshot took their place: what they said of who votes may never have been committed, and what came and went
+            // between two looks may say it now.
             self.voters.clear();
         }
         self.entries = self.entries.split_off(&(upto.index + 1));
@@ -408,6 +410,27 @@ mod tests {
         );
         assert!(logs.take(3, Record::Entries(vec![entry(2, 4)])).is_empty());
         assert!(logs.applied(3, 4).is_empty() && logs.applied(1, 4).is_empty() && logs.majority().is_none());
+    }
+
+    #[test]
+    fn seats_that_a_snapshot_has_passed_over_say_nothing_of_who_votes() {
+        let mut logs = logs();
+        // A leader that was cut off took its own seat, and got a snapshot of those who went on without it.
+        let leaves = vec![seats(1, 3, &[&[1, 2, 3], &[1, 3]])];
+        assert!(logs.take(2, Record::Entries(leaves)).is_empty());
+        let later = |from: u64| (from..=9).map(|index| entry(2, index)).collect::<Vec<_>>();
+        for host in [1, 3] {
+            assert!(logs.take(host, Record::Entries(later(3))).is_empty());
+        }
+        logs.logs.get_mut(&2).unwrap().snapshot = 8;
+        assert!(logs.take(2, Record::Purged(at(2, 8))).is_empty());
+        assert!(logs.take(2, Record::Entries(later(9))).is_empty());
+        // It and another are a majority.
+        for host in [2, 3] {
+            assert!(logs.take(host, Record::Entries(vec![entry(3, 10)])).is_empty());
+            assert!(logs.applied(host, 10).is_empty());
+        }
+        assert_eq!(logs.majority(), None);
     }
 
     #[test]
