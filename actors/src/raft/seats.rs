@@ -212,17 +212,27 @@ impl Inner {
         if remaining.is_empty() {
             return Err(Err(SeatError::LastManager));
         }
-        let lately = self.timing.pace.of(REACHABLE_WITHIN);
-        let reached = remaining.iter().filter(|other| self.hears(**other, lately)).count();
-        let majority = remaining.len() / 2 + 1;
-        if reached < majority && !is_put_back(Bug::DemotionLosesQuorum) {
-            return Err(Err(SeatError::QuorumLoss {
-                remaining: remaining.len(),
-                reachable: reached,
-                majority,
-            }));
+        if !is_put_back(Bug::DemotionLosesQuorum) {
+            self.are_there(&remaining, deadline).await.map_err(Err)?;
         }
         self.change(ChangeMembers::RemoveVoters(BTreeSet::from([node])), deadline).await
+    }
+
+    /// Wait until a majority of these has answered once more: one that was lost just now is missed by nobody yet, and what is
+    /// begun without it may never end.
+    async fn are_there(&self, remaining: &BTreeSet<NodeId>, deadline: Instant) -> Result<(), SeatError> {
+        let (began, majority) = (Instant::now(), remaining.len() / 2 + 1);
+        let until = deadline.min(began + self.timing.pace.of(REACHABLE_WITHIN));
+        loop {
+            let reachable = remaining.iter().filter(|node| self.hears(**node, began.elapsed())).count();
+            if reachable >= majority {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(SeatError::QuorumLoss { remaining: remaining.len(), reachable, majority });
+            }
+            tokio::time::sleep(TICK).await;
+        }
     }
 
     fn membership(&self) -> (BTreeSet<NodeId>, BTreeMap<NodeId, Seat>, u64) {
