@@ -124,7 +124,7 @@ async fn would_win(inner: &Inner, groups: &[std::collections::BTreeSet<NodeId>])
 /// among them whoever has that membership needs a majority as well.
 async fn seat_lost_after(inner: &Inner) -> Option<LogId> {
     let me = inner.me;
-    if inner.voters().contains_key(&me) {
+    if inner.is_voter(me) {
         return None;
     }
     // What is told outside of the core may be older, above all as it starts.
@@ -154,7 +154,7 @@ pub(super) async fn would_grant(inner: &Inner, from: NodeId, their_last: Option<
     }
     (leads || inner.reach.leader_silence() >= inner.timing.lease)
         && inner.keeps_promises(their_last)
-        && is_fit(inner.voters().contains_key(&from), last_log(inner), taken_for(inner, their_last).await)
+        && is_fit(inner.is_voter(from), last_log(inner), taken_for(inner, their_last).await)
 }
 
 /// Whether a log that ends there is fit for a leader. Of one with a longer log than ours we cannot know whether it has a

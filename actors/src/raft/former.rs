@@ -21,8 +21,7 @@ use super::replay::{is_fresh, replay};
 use super::snapshot::SnapshotStore;
 use super::stats::Counters;
 use super::types::{LogId, Vote};
-use crate::disk::Disk;
-use crate::disk::FileDisk;
+use crate::disk::{Disk, FileDisk};
 
 /// The file of it.
 const NAME: &str = "former";

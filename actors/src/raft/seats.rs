@@ -199,7 +199,7 @@ impl Inner {
         let (mut remaining, known, at) = self.membership();
         if !remaining.remove(&node) {
             let gone = BTreeSet::from([node]);
-            if self.voters().contains_key(&node) {
+            if self.is_voter(node) {
                 // Half done: its vote still counts in the older group.
                 return self.change(ChangeMembers::RemoveVoters(gone), deadline).await;
             }

@@ -26,8 +26,7 @@ use super::snapshot::SnapshotStore;
 use super::stats::Counters;
 use super::types::{LogId, Raft, Seat};
 use super::{election, housekeeping, pulse};
-use crate::disk::Disk;
-use crate::disk::FileDisk;
+use crate::disk::{Disk, FileDisk};
 
 /// Proposals that may be under way at once.
 const PROPOSALS_MAX: usize = 4096;
@@ -131,9 +130,14 @@ impl Inner {
         membership.voter_ids().map(|node| (node, seat(node).unwrap_or_default())).collect()
     }
 
+    /// Whether a node has a vote, by this one's newest membership.
+    pub(super) fn is_voter(&self, node: NodeId) -> bool {
+        self.raft.metrics().borrow().membership_config.voter_ids().any(|voter| voter == node)
+    }
+
     /// Whether a vote for one whose log ends there breaks nothing that was promised with a former log.
     pub(super) fn keeps_promises(&self, theirs: Option<LogId>) -> bool {
-        self.former.allows(theirs, self.voters().contains_key(&self.me))
+        self.former.allows(theirs, self.is_voter(self.me))
     }
 
     /// The address of a manager, or of one that is about to be.
