@@ -60,6 +60,11 @@ fn answer(listener: TcpListener, after: Duration) {
     });
 }
 
+/// One that is free: it was given to somebody who has let go of it.
+fn free_port() -> u16 {
+    TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port()
+}
+
 /// A node with one published port, and where that is.
 struct Node {
     proxy: Arc<Proxy>,
@@ -77,8 +82,7 @@ impl Node {
         let node = NodeId::from_u128(1);
         let config = Config { node, endpoint, addresses: Arc::new(Here), threads: 2, at: Vec::new() };
         let proxy = Arc::new(Proxy::start(config).unwrap());
-        // One that is free: it was given to somebody who has let go of it.
-        let published = TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+        let published = free_port();
         let backend = Backend {
             task: TaskId::from_u128(1),
             node,
@@ -146,7 +150,7 @@ fn ends(mut stream: &TcpStream) -> bool {
 
 #[test]
 fn a_task_that_has_just_started_is_waited_for_until_it_listens() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let node = Node::start(port);
     let clients: Vec<_> = (0..8).map(|_| node.connect()).collect();
     clients.iter().for_each(|client| ask(client, ONCE));
@@ -159,7 +163,7 @@ fn a_task_that_has_just_started_is_waited_for_until_it_listens() {
 
 #[test]
 fn a_task_that_never_listens_is_not_waited_for_without_end() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let node = Node::start(port);
     let (client, begun) = (node.connect(), Instant::now());
     ask(&client, ONCE);

@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 use shoal_tests::cluster::{Cluster, Peer};
 use shoal_tests::lab::Lab;
 use shoal_tests::runner::Scenario;
@@ -130,7 +129,7 @@ fn upgraded(lab: &mut Lab, peer: Peer) -> Result<()> {
         ensure!(*end < least + LATE_MAX, "the {what} task's were broken off after {end:?} only");
     }
     ensure!(cut(&cluster)? == count, "{} of {count} are counted", cut(&cluster)?);
-    let figures: Value = serde_json::from_slice(&kept.wait_with_output()?.stdout)?;
+    let figures = mesh::came_of(kept)?;
     ensure!(lost(&figures) == 0, "others lost requests meanwhile: {figures}");
     Ok(())
 }
@@ -154,7 +153,7 @@ fn removed(lab: &mut Lab, peer: Peer) -> Result<()> {
     std::thread::sleep(POLL * 5);
     cluster.docker(1, &["service", "rm", "web"])?;
     for child in asking {
-        let figures: Value = serde_json::from_slice(&child.wait_with_output()?.stdout)?;
+        let figures = mesh::came_of(child)?;
         println!("while their service is removed: {figures}");
         ensure!(figures["answered"] == CLIENTS && lost(&figures) == 0, "lost requests: {figures}");
     }
@@ -178,7 +177,7 @@ fn removed_by_name(lab: &mut Lab, peer: Peer) -> Result<()> {
     let asking = networks::inside(&cluster, 1, &asks, &args).stdout(Stdio::piped()).spawn()?;
     std::thread::sleep(POLL * 15);
     cluster.docker(1, &["service", "rm", "web"])?;
-    let figures: Value = serde_json::from_slice(&asking.wait_with_output()?.stdout)?;
+    let figures = mesh::came_of(asking)?;
     println!("while their service is removed: {figures}");
     ensure!(figures["answered"] == 8 && lost(&figures) == 0, "lost requests by name: {figures}");
     cluster.await_running("web", 0, &[], STOP_MAX).map(drop)
@@ -202,7 +201,7 @@ fn broken_off(lab: &mut Lab, peer: Peer) -> Result<()> {
         let (earliest, latest) = (ends.first().context("none")?, ends.last().context("none")?);
         ensure!(*earliest >= DRAIN, "broken off after {earliest:?}");
         ensure!(*latest < DRAIN + LATE_MAX, "broken off after {latest:?} only");
-        let figures: Value = serde_json::from_slice(&slow.wait_with_output()?.stdout)?;
+        let figures = mesh::came_of(slow)?;
         println!("slow requests, broken off: {figures}");
         ensure!(lost(&figures) == 4 && figures["slowest_ms"].as_u64() < Some(20_000), "went on: {figures}");
         cluster.await_running("web", 0, &[], STOP_MAX)?;

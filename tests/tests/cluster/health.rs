@@ -154,7 +154,7 @@ fn turns(lab: &mut Lab, peer: Peer) -> Result<()> {
     touch(&cluster, 2, "/tmp/ill")?;
     ways.await_exactly(&[3])?;
     for child in asking {
-        let figures: Value = serde_json::from_slice(&child.wait_with_output()?.stdout)?;
+        let figures = mesh::came_of(child)?;
         println!("while one turns unhealthy: {figures}");
         ensure!(lost(&figures) == 0 && figures["answered"].as_u64() > Some(20), "lost requests: {figures}");
     }

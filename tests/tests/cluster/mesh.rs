@@ -85,10 +85,14 @@ impl Asking {
     /// End it; what came of it.
     pub(super) fn end(mut self) -> Result<Value> {
         drop(self.0.stdin.take());
-        let said = self.0.wait_with_output()?.stdout;
-        serde_json::from_slice(&said)
-            .with_context(|| format!("no figures: {}", String::from_utf8_lossy(&said)))
+        came_of(self.0)
     }
+}
+
+/// What came of requests that end by themselves.
+pub(super) fn came_of(asking: Child) -> Result<Value> {
+    let said = asking.wait_with_output()?.stdout;
+    serde_json::from_slice(&said).with_context(|| format!("no figures: {}", String::from_utf8_lossy(&said)))
 }
 
 pub(super) fn lost(figures: &Value) -> u64 {
@@ -311,7 +315,7 @@ fn releases(lab: &mut Lab, peer: Peer) -> Result<()> {
         std::thread::sleep(Duration::from_millis(1_500));
         cluster.docker(2, args).with_context(|| what.to_owned())?;
         for (how, asking) in [("slow", slow), ("kept", kept), ("waiting", waits), ("bulk", bulk)] {
-            let figures: Value = serde_json::from_slice(&asking.wait_with_output()?.stdout)?;
+            let figures = came_of(asking)?;
             println!("{what}, {how}: {figures}");
             ensure!(lost(&figures) == 0, "{what} lost requests ({how}): {figures}");
         }
@@ -414,7 +418,7 @@ fn datagrams_leave(lab: &mut Lab, peer: Peer) -> Result<()> {
     let mut moved = std::collections::BTreeMap::new();
     let mut lasts = std::collections::BTreeSet::new();
     for (way, child) in all {
-        let figures = figures(&child.wait_with_output()?.stdout)?;
+        let figures = came_of(child)?;
         println!("{way}: {figures}");
         lasts.insert(figures["last"].as_str().unwrap_or_default().to_owned());
         ensure!(figures["longest_ms"].as_u64() < Some(2_000), "{way} there was silence: {figures}");
@@ -539,7 +543,7 @@ fn another_way_back(lab: &mut Lab, peer: Peer) -> Result<()> {
         command.stdout(Stdio::piped()).spawn()
     };
     let figures = |what: &str, child: std::io::Result<Child>| -> Result<Value> {
-        let figures = serde_json::from_slice(&child?.wait_with_output()?.stdout)?;
+        let figures = came_of(child?)?;
         println!("{what}: {figures}");
         Ok(figures)
     };

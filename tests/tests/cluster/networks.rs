@@ -483,7 +483,7 @@ fn releases(lab: &mut Lab, peer: Peer) -> Result<()> {
         let asking = inside(&cluster, 3, &asks, &flags).stdout(Stdio::piped()).spawn()?;
         std::thread::sleep(Duration::from_secs(1));
         cluster.docker(1, args).with_context(|| what.to_owned())?;
-        let figures: Value = serde_json::from_slice(&asking.wait_with_output()?.stdout)?;
+        let figures = mesh::came_of(asking)?;
         println!("{what}, by name: {figures}");
         ensure!(lost(&figures) == 0, "{what} lost requests by name: {figures}");
     }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 use shoal_tests::cluster::{Cluster, Peer, bare};
 use shoal_tests::lab::{Lab, address_v6};
 use shoal_tests::runner::Scenario;
@@ -79,7 +78,7 @@ fn listens_late(lab: &mut Lab, peer: Peer) -> Result<()> {
     std::thread::sleep(POLL * 5);
     cluster.docker(1, &["service", "update", "--no-resolve-image", "--env-add", "A=1", "web"])?;
     for child in asking {
-        let figures: Value = serde_json::from_slice(&child.wait_with_output()?.stdout)?;
+        let figures = mesh::came_of(child)?;
         println!("{} answered, the slowest after {} ms", figures["answered"], figures["slowest_ms"]);
         ensure!(lost(&figures) == 0, "lost requests: {figures}");
         // They did have to wait, or this shows nothing.
